@@ -1,0 +1,29 @@
+# make repro   set up what is missing, then reproduce every study at the scale of params.yaml
+# make test    set up what is missing, then run the tests
+# make lock    write constraints.txt anew from requirements.txt (after changing a pin)
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: repro test lint lock
+repro: $(STAMP)
+	@python -m pipeline.params
+	dvc repro
+
+test: $(STAMP)
+	ruff check .
+	ruff format --check .
+	python -m pytest
+
+$(STAMP): requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, found " + sys.version + "; name one with make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+lock: $(STAMP)
+	$(BIN)/pip install --quiet uv
+	sed /^-c/d requirements.txt | $(BIN)/uv pip compile --universal --python-version 3.11 --quiet --no-header --no-annotate --output-file constraints.txt -

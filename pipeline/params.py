@@ -1,0 +1,207 @@
+"""params.yaml -> typed, validated settings.
+
+    python -m pipeline.params        check params.yaml; exit status 1 and a line for each error
+
+An unknown key, a missing one, a value of another type or out of range is an error that names the
+key, the value found and what is allowed. The file is YAML 1.2, as DVC writes it: `1e-05` is a
+number and `off` a string.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from pipeline.stage import UserError, run
+
+PATH = Path("params.yaml")
+
+
+def _distinct(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("Values should differ from one another")
+    return values
+
+
+def _ascending(values: list) -> list:
+    if values[0] > values[1]:
+        raise ValueError("The range should be [low, high] with low <= high")
+    return values
+
+
+Density = Annotated[int, Field(ge=1, le=1000)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Length = Annotated[float, Field(gt=0)]
+Range = Annotated[list[Length], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+Grey = Annotated[int, Field(ge=0, le=255)]
+GreyRange = Annotated[list[Grey], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+Densities = Annotated[list[Density], Field(min_length=1), AfterValidator(_distinct)]
+Margins = Annotated[list[int], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Scene(Section):
+    """How a scene is laid out and drawn; lengths in canvas units (implicit-counting, Method)."""
+
+    canvas: Annotated[int, Field(ge=16, le=4096)]
+    oversample: Annotated[int, Field(ge=1, le=8)]
+    antialias: bool
+    density_sd: Annotated[float, Field(ge=0)]
+    circle_share_mean: Probability
+    circle_share_sd: Annotated[float, Field(ge=0)]
+    circle_radius: Range
+    square_side: Range
+    background: Grey
+    grey: GreyRange
+    overlap: bool
+
+
+class Shapes(Section):
+    """The shapes study, at every scale."""
+
+    scene: Scene
+    max_train_margin: Annotated[int, Field(ge=1)] | None
+    target: Literal["hard", "soft"]
+    margin_densities: Densities
+    margins: Margins
+
+    @model_validator(mode="after")
+    def _margins_fit(self) -> Shapes:
+        for density in self.margin_densities:
+            for margin in self.margins:
+                if abs(margin) > density or (density + margin) % 2:
+                    raise ValueError(
+                        f"margin {margin} cannot be had with {density} shapes: circles - squares has the parity "
+                        f"of their number and is at most that; change shapes.margins or shapes.margin_densities"
+                    )
+        return self
+
+
+class Training(Section):
+    """How a network is trained."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    optimizer: Literal["adam", "adamw", "sgd"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["constant", "one_cycle"]
+
+
+class ShapesAtScale(Section):
+    """How much of the shapes study."""
+
+    images: Annotated[int, Field(ge=4)]
+    train_fraction: Annotated[float, Field(gt=0, lt=1)]
+    margin_images: Annotated[int, Field(ge=1)]
+    resolution: Annotated[int, Field(ge=16)]
+    training: Training
+    bootstrap: Annotated[int, Field(ge=10)]
+
+
+class Scale(Section):
+    shapes: ShapesAtScale
+
+
+class Scales(Section):
+    smoke: Scale
+    laptop: Scale
+    paper: Scale
+
+
+class Source(Section):
+    """Inputs from elsewhere. The shapes study has none: its images are drawn in both sources."""
+
+
+class Sources(Section):
+    generated: Source
+    published: Source
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    model_config = ConfigDict(validate_by_name=False)
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    scale: Literal["smoke", "laptop", "paper"]
+    source: Literal["generated", "published"]
+    densities: Densities
+    lambda_: Annotated[Literal["one", "norm", "modal", "log"], Field(alias="lambda")]
+    threads: Annotated[int, Field(ge=1, le=256)]
+    precision: Literal["auto", "fp32", "bf16"]
+    shapes: Shapes
+    scales: Scales
+    sources: Sources
+
+    @property
+    def at_scale(self) -> Scale:
+        """The amounts of the chosen scale."""
+        return getattr(self.scales, self.scale)
+
+    @model_validator(mode="after")
+    def _resolution_divides_grid(self) -> Params:
+        scene = self.shapes.scene
+        for name in Scales.model_fields:
+            resolution = getattr(self.scales, name).shapes.resolution
+            if scene.antialias and scene.canvas * scene.oversample % resolution:
+                raise ValueError(
+                    f"scales.{name}.shapes.resolution = {resolution}: should divide shapes.scene.canvas x "
+                    f"oversample = {scene.canvas * scene.oversample}, so that every pixel averages whole cells"
+                )
+        return self
+
+
+def load_params(path: str | Path = PATH) -> Params:
+    """Read and validate a params.yaml. Raises UserError with a line for each thing that is wrong."""
+    try:
+        content = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the repository's root") from None
+    except (MarkedYAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}: {_explain(e)}" for e in error.errors())) from None
+
+
+def _explain(error: dict[str, Any]) -> str:
+    key = ".".join(map(str, error["loc"]))
+    message = error["msg"].removeprefix("Value error, ")
+    match error["type"]:
+        case "extra_forbidden":
+            known = _keys(error["loc"][:-1])
+            guess = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+            hint = f" (did you mean '{guess[0]}'?)" if guess else ""
+            return f"unknown key '{key}' = {error['input']!r}{hint}; allowed here: {', '.join(known)}"
+        case "missing":
+            return f"key '{key}' is missing; add it (the comments in the committed params.yaml say what is allowed)"
+        case "value_error" if isinstance(error["input"], dict | BaseModel):
+            return f"{key}: {message}" if key else message
+        case _:
+            return f"{key} = {error['input']!r}: {message} (found {type(error['input']).__name__})"
+
+
+def _keys(section: tuple) -> list[str]:
+    """The keys allowed in the section of params.yaml at this path."""
+    model: Any = reduce(lambda model, key: model.model_fields[key].annotation, section, Params)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def main() -> str:
+    params = load_params()
+    return f"{PATH} is valid (scale {params.scale}, source {params.source})"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,165 @@
+"""Accuracy on every test set, answers by margin, and each network's bias (implicit-counting, Figs. 2 and 3).
+
+    python -m pipeline.shapes.evaluate
+
+Intervals are 95%: Wilson's for proportions, bootstrap percentiles for the psychometric fits. They
+cover the sampling of test images, not of training runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from pipeline.params import Params, load_params
+from pipeline.predictions import read_predictions
+from pipeline.shapes import psychometric
+from pipeline.shapes.paths import PLOTS, margin_name, observer, predictions_path, split_name
+from pipeline.shapes.scenes import KINDS
+from pipeline.shards import item_rng
+from pipeline.stage import UserError, run, write_json
+
+PAPER_MARGINS = {-8, -4, -2, 0, 2, 4, 8}  # the published sets; -6 and 6 were left out by mistake
+
+
+def wilson(successes: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95% interval of a proportion. Successes may be fractional (a tie counts half)."""
+    z = norm.ppf(0.975)
+    centre = (successes + z**2 / 2) / (total + z**2)
+    spread = z / (total + z**2) * np.sqrt(successes * (total - successes) / total + z**2 / 4)
+    return np.clip(centre - spread, 0, 1), np.clip(centre + spread, 0, 1)
+
+
+def rates(trials: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and fraction of 'circle' answers, with intervals, by network and condition.
+
+    A trial that no answer gets right (`correct` is null: a tie under soft targets) counts half.
+    """
+    scored = trials.assign(
+        accuracy=trials["correct"].astype("Float64").fillna(0.5).astype(float),
+        circle=(trials["response"] == KINDS[1]).astype(float),
+    )
+    groups = scored.groupby(["observer", "condition"], observed=True, sort=False)
+    table = groups.agg(images=("circle", "size"), accuracy=("accuracy", "sum"), circle=("circle", "sum"))
+    for name in ("accuracy", "circle"):
+        table[f"{name}_low"], table[f"{name}_high"] = wilson(table[name], table["images"])
+        table[name] /= table["images"]
+    return table
+
+
+def accuracy_table(by_condition: pd.DataFrame, densities: list[int]) -> pd.DataFrame:
+    """Fig. 2: one row for each network and test set."""
+    cells = [
+        {"network": network, "test": test, **by_condition.loc[observer(network), split_name(test, "test")]}
+        for network in densities
+        for test in densities
+    ]
+    return pd.DataFrame(cells).astype({"images": int})
+
+
+def margin_table(by_condition: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Fig. 3: one row for each network, density and margin."""
+    cells = [
+        {
+            "network": network,
+            "density": density,
+            "margin": margin,
+            "in_paper": margin in PAPER_MARGINS,
+            **by_condition.loc[observer(network), margin_name(density, margin)],
+        }
+        for network in params.densities
+        for density in params.shapes.margin_densities
+        for margin in sorted(params.shapes.margins)
+    ]
+    return pd.DataFrame(cells).astype({"images": int})
+
+
+def bias_table(margins: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
+    """A psychometric function for each network and density."""
+    rows = []
+    for (network, density), rows_of_one in margins.groupby(["network", "density"]):
+        fit = psychometric.fit(
+            rows_of_one["margin"].to_numpy(),
+            (rows_of_one["circle"] * rows_of_one["images"]).round().to_numpy().astype(int),
+            rows_of_one["images"].to_numpy(),
+            rng=item_rng(seed, f"shapes/evaluate/{network}/{density}"),
+            resamples=resamples,
+        )
+        (pse_low, pse_high), (slope_low, slope_high) = fit.pse_interval, fit.slope_interval
+        rows.append(
+            {
+                "network": network,
+                "density": density,
+                "pse": fit.pse,
+                "pse_low": pse_low,
+                "pse_high": pse_high,
+                "intercept": fit.intercept,
+                "slope": fit.slope,
+                "slope_low": slope_low,
+                "slope_high": slope_high,
+                "lapse": fit.lapse,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -> dict:
+    """The study's numbers, for `dvc metrics`."""
+    own = accuracy[accuracy["network"] == accuracy["test"]]
+    low, high = wilson((own["accuracy"] * own["images"]).sum(), own["images"].sum())
+    published = margins[margins["in_paper"]]
+
+    def extreme(table: pd.DataFrame, place: int, keys: list[str]) -> dict:
+        row = table.loc[place]
+        return {"accuracy": row["accuracy"], "low": row["accuracy_low"], "high": row["accuracy_high"], **row[keys]}
+
+    return {
+        "own_test_accuracy": {
+            "mean": own["accuracy"].mean(),
+            "low": float(low),
+            "high": float(high),
+            **{observer(row.network): row.accuracy for row in own.itertuples()},
+        },
+        "lowest": extreme(accuracy, accuracy["accuracy"].idxmin(), ["network", "test"]),
+        "highest": extreme(accuracy, accuracy["accuracy"].idxmax(), ["network", "test"]),
+        "mean_accuracy_on_denser_sets": accuracy.loc[accuracy["test"] > accuracy["network"], "accuracy"].mean(),
+        "mean_accuracy_on_sparser_sets": accuracy.loc[accuracy["test"] < accuracy["network"], "accuracy"].mean(),
+        "lowest_margin_set": extreme(published, published["accuracy"].idxmin(), ["network", "density", "margin"])
+        if len(published)
+        else None,
+        "bias": {
+            observer(network): {
+                f"density_{row.density}": {"pse": row.pse, "low": row.pse_low, "high": row.pse_high, "slope": row.slope}
+                for row in rows.itertuples()
+            }
+            for network, rows in bias.groupby("network")
+        },
+    }
+
+
+def main() -> str:
+    params = load_params()
+    trials = read_predictions(predictions_path(density) for density in params.densities)
+    by_condition = rates(trials)
+    try:
+        accuracy = accuracy_table(by_condition, params.densities)
+        margins = margin_table(by_condition, params)
+    except KeyError as error:
+        raise UserError(f"data/shapes/predictions: no trials of {error}; run 'dvc repro predict_shapes'") from None
+    bias = bias_table(margins, params.seed, params.at_scale.shapes.bootstrap)
+    for name, table in {"accuracy": accuracy, "margins": margins, "bias": bias}.items():
+        write_json(PLOTS / f"{name}.json", table.round(6).to_dict("records"))
+    write_json("metrics/shapes.json", rounded(summary(accuracy, margins, bias)))
+    return f"{len(trials):,} decisions of {len(params.densities)} networks"
+
+
+def rounded(value):
+    """Floats to 6 decimals, throughout nested dicts: what `dvc metrics diff` shows."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return round(float(value), 6) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,178 @@
+"""The paper's figures, and the one it asks for: bias against training density.
+
+python -m pipeline.shapes.figures
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from pipeline.figures import COLOURS, SEQUENTIAL, figure
+from pipeline.params import Params, load_params
+from pipeline.shapes.paths import PLOTS, curve_path, observer, shard_path, split_name
+from pipeline.shapes.psychometric import probability
+from pipeline.shards import read_shard
+from pipeline.stage import run
+
+SAMPLE_DENSITY = 40  # of the paper's sample sheet
+SHOWN = (10, 50, 90)  # the networks of the paper's Fig. 3
+SAMPLES = 9
+
+
+def nearest(values: list[int], wanted: int) -> int:
+    return min(values, key=lambda value: abs(value - wanted))
+
+
+def read_table(name: str) -> pd.DataFrame:
+    return pd.DataFrame(json.loads((PLOTS / f"{name}.json").read_text()))
+
+
+def network_colours(densities: list[int]) -> dict[int, tuple]:
+    """One colour a network, ordered by density."""
+    return dict(zip(sorted(densities), plt.get_cmap(SEQUENTIAL)(np.linspace(0, 0.9, len(densities))), strict=True))
+
+
+def training(params: Params) -> None:
+    """Fig. 1: loss curves, and samples of one density's training images."""
+    colours = network_colours(params.densities)
+    density = nearest(params.densities, SAMPLE_DENSITY)
+    samples = islice(read_shard(shard_path(split_name(density, "train"))), SAMPLES)
+    images = [cv2.imdecode(np.frombuffer(sample["png"], np.uint8), cv2.IMREAD_GRAYSCALE) for sample in samples]
+    with figure(PLOTS / "training.png", ncols=2, figsize=(10, 4.2), width_ratios=[1.25, 1]) as (_, (curves, sheet)):
+        for network, colour in colours.items():
+            curve = pd.read_csv(curve_path(network))
+            curves.plot(curve["images_seen"], curve["loss"], color=colour, label=observer(network))
+        curves.axhline(np.log(2), color="#888888", lw=1, ls=":")
+        curves.annotate("chance", (1, np.log(2)), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        curves.set(title="Training loss", xlabel="images seen", ylabel="cross entropy (nats)")
+        curves.set_ylim(bottom=0)
+        curves.legend(ncols=3)
+        side = int(np.sqrt(SAMPLES))
+        tiles = [np.pad(image, 1, constant_values=255) for image in images[: side * side]]
+        sheet.imshow(np.block([tiles[row * side : (row + 1) * side] for row in range(side)]), cmap=SEQUENTIAL)
+        sheet.set(title=f"Training images of density {density}")
+        sheet.axis("off")
+
+
+def accuracy_table(accuracy: pd.DataFrame) -> None:
+    """Fig. 2: accuracy of every network on every test set."""
+    table = accuracy.pivot_table(index="network", columns="test", values="accuracy")
+    with figure(PLOTS / "accuracy_table.png", figsize=(7, 5.8)) as (drawing, axes):
+        image = axes.imshow(table, cmap=SEQUENTIAL, vmin=0.5, vmax=1)
+        for row, column in np.ndindex(*table.shape):
+            value = table.iloc[row, column]
+            axes.text(
+                column,
+                row,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                color="black" if value > 0.75 else "white",
+                weight="bold" if table.index[row] == table.columns[column] else "normal",
+            )
+        axes.set_xticks(range(table.shape[1]), table.columns)
+        axes.set_yticks(range(table.shape[0]), [observer(network) for network in table.index])
+        axes.set(title="Accuracy (%) on every test set; own set in bold", xlabel="density of the test set")
+        axes.grid(visible=False)
+        drawing.colorbar(image, label="accuracy", shrink=0.85)
+
+
+def margin_curves(margins: pd.DataFrame) -> None:
+    """Fig. 3: accuracy by margin for three networks, and below it what they answer."""
+    networks = sorted({nearest(margins["network"].unique().tolist(), wanted) for wanted in SHOWN})
+    options = {"nrows": 2, "ncols": len(networks), "sharex": True, "sharey": True, "squeeze": False}
+    with figure(PLOTS / "margins.png", figsize=(3.6 * len(networks), 6), **options) as (_, axes):
+        for column, network in enumerate(networks):
+            for row, name in enumerate(("accuracy", "circle")):
+                ax = axes[row, column]
+                for colour, (density, curve) in zip(
+                    COLOURS, margins[margins["network"] == network].groupby("density"), strict=False
+                ):
+                    ax.plot(curve["margin"], curve[name], "o-", color=colour, label=f"{density} shapes")
+                    ax.fill_between(
+                        curve["margin"], curve[f"{name}_low"], curve[f"{name}_high"], color=colour, alpha=0.15, lw=0
+                    )
+                ax.axhline(0.5, color="#888888", lw=1, ls=":")
+                ax.axvline(0, color="#888888", lw=1, ls=":")
+                ax.set_ylim(-0.02, 1.02)
+            axes[0, column].set_title(observer(network))
+            axes[1, column].set_xlabel("circles - squares")
+        axes[0, 0].set_ylabel("accuracy")
+        axes[1, 0].set_ylabel("fraction answered 'circle'")
+        axes[0, 0].legend()
+
+
+def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
+    """What every network answers, with the fitted functions."""
+    networks = margins["network"].unique()
+    columns = min(3, len(networks))
+    rows = -(-len(networks) // columns)
+    options = {"nrows": rows, "ncols": columns, "sharex": True, "sharey": True, "squeeze": False}
+    fine = np.linspace(margins["margin"].min(), margins["margin"].max(), 200)
+    with figure(PLOTS / "psychometric.png", figsize=(3.4 * columns, 2.6 * rows + 0.4), **options) as (drawing, axes):
+        for ax in axes.flat[len(networks) :]:
+            ax.axis("off")
+        for ax, network in zip(axes.flat, networks, strict=False):
+            fits = bias[bias["network"] == network].set_index("density")
+            for colour, (density, points) in zip(
+                COLOURS, margins[margins["network"] == network].groupby("density"), strict=False
+            ):
+                errors = [points["circle"] - points["circle_low"], points["circle_high"] - points["circle"]]
+                ax.errorbar(points["margin"], points["circle"], errors, fmt="o", color=colour, ms=3.5, lw=1)
+                curve = fits.loc[density]
+                ax.plot(
+                    fine,
+                    probability(fine, curve["intercept"], curve["slope"], curve["lapse"]),
+                    color=colour,
+                    label=f"{density} shapes",
+                )
+            ax.axhline(0.5, color="#888888", lw=1, ls=":")
+            ax.axvline(0, color="#888888", lw=1, ls=":")
+            ax.set(title=observer(network), ylim=(-0.02, 1.02))
+        axes[0, 0].legend()
+        drawing.supxlabel("circles - squares", fontsize=10)
+        drawing.supylabel("fraction answered 'circle'", fontsize=10)
+
+
+def bias_by_density(bias: pd.DataFrame) -> None:
+    """Where the boundary lies, against the density that the network was trained on."""
+    groups = list(bias.groupby("density"))
+    networks = sorted(bias["network"].unique())
+    options = {"ncols": len(groups), "sharex": True, "squeeze": False}
+    with figure(PLOTS / "bias.png", figsize=(3.6 * len(groups), 3.6), **options) as (_, axes):
+        for ax, colour, (density, rows) in zip(axes.flat, COLOURS, groups, strict=False):
+            known = rows.dropna(subset=["pse"])
+            # an interval without end runs off the panel
+            low = known["pse"] - known["pse_low"].astype(float).fillna(-1e3)
+            high = known["pse_high"].astype(float).fillna(1e3) - known["pse"]
+            ax.errorbar(known["network"], known["pse"].astype(float), [low, high], fmt="o", color=colour, capsize=2)
+            limit = max(8.0, 1.3 * known["pse"].astype(float).abs().max()) if len(known) else 8.0
+            for network in rows.loc[rows["pse"].isna(), "network"]:
+                ax.annotate(
+                    "undefined", (network, 0), rotation=90, ha="center", va="center", color="#888888", fontsize=8
+                )
+            ax.axhline(0, color="#888888", lw=1, ls=":")
+            ax.set(title=f"Test images of {density} shapes", ylim=(-limit, limit), xticks=networks)
+            ax.set_xlabel("density of the training images")
+        axes[0, 0].set_ylabel("point of subjective equality (shapes)\nbelow 0: favours circles")
+
+
+def main() -> str:
+    params = load_params()
+    margins, bias = read_table("margins"), read_table("bias")
+    training(params)
+    accuracy_table(read_table("accuracy"))
+    margin_curves(margins)
+    psychometric_functions(margins, bias)
+    bias_by_density(bias)
+    return "5 figures"
+
+
+if __name__ == "__main__":
+    run(main)

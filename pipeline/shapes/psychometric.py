@@ -1,0 +1,109 @@
+"""Psychometric functions: how the fraction of 'circle' answers grows with the margin.
+
+    p(m) = lapse + (1 - 2 lapse) * logistic(intercept + slope * m),    0 <= lapse <= 0.1
+
+m is the margin, circles - squares. The point of subjective equality (PSE) is the margin at which
+both answers are equally likely, -intercept / slope: 0 without bias, negative where the network favours circles. The
+slope is in logits a shape. A lapse is an answer that the margin does not explain, in either
+direction alike. Wichmann & Hill (2001), Perception & Psychophysics 63, 1293-1313.
+
+The fit maximises the binomial likelihood times a weak normal prior on the two logistic
+coefficients (standard deviations 20 on the intercept, 2.5 a shape on the slope), which keeps the
+estimate finite where the answers separate perfectly. The lapse is profiled on a grid of 0.01.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, xlog1py, xlogy
+
+LAPSES = np.linspace(0, 0.1, 11)
+PRIOR_SD = np.array([20.0, 2.5])  # of intercept and slope
+ITERATIONS = 50
+
+
+@dataclass(frozen=True)
+class Fit:
+    """pse and slope with 95% bootstrap intervals; None where undefined (see `fit`)."""
+
+    pse: float | None
+    pse_interval: tuple[float | None, float | None]
+    intercept: float
+    slope: float
+    slope_interval: tuple[float, float]
+    lapse: float
+
+
+def probability(margins: np.ndarray, intercept: float, slope: float, lapse: float) -> np.ndarray:
+    """p(circle) at each margin."""
+    return lapse + (1 - 2 * lapse) * expit(intercept + slope * margins)
+
+
+def maximise(margins: np.ndarray, circle: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit many data sets at once.
+
+    margins, total: [M]. circle: number of 'circle' answers, [..., M]. Returns the coefficients
+    (intercept, slope) [..., 2] of the logit, and the lapse [...].
+    """
+    design = np.stack([np.ones_like(margins, dtype=float), margins], axis=1)  # [M, 2]
+    squares = np.einsum("mi,mj->mij", design, design).reshape(-1, 4)
+    rest = (1 - 2 * LAPSES)[:, None]  # [L, 1]
+    precision = np.diag(PRIOR_SD**-2.0)
+
+    def posterior(beta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        logistic = expit(beta @ design.T)  # [..., L, M]
+        p = np.clip(LAPSES[:, None] + rest * logistic, 1e-12, 1 - 1e-12)
+        log_likelihood = xlogy(circle[..., None, :], p) + xlog1py((total - circle)[..., None, :], -p)
+        return log_likelihood.sum(-1) - 0.5 * ((beta / PRIOR_SD) ** 2).sum(-1), p, rest * logistic * (1 - logistic)
+
+    # Fisher scoring, with each step halved until it no longer makes things worse
+    beta = np.broadcast_to([0.0, 0.1], (*circle.shape[:-1], len(LAPSES), 2)).copy()
+    height, p, slope = posterior(beta)
+    for _ in range(ITERATIONS):
+        variance = p * (1 - p)
+        score = (slope / variance * (circle[..., None, :] - total * p)) @ design - beta @ precision
+        information = (total * slope**2 / variance) @ squares
+        information = information.reshape(*beta.shape, 2) + precision
+        step = np.linalg.solve(information, score[..., None])[..., 0]
+        for _ in range(12):
+            proposal = posterior(beta + step)
+            worse = proposal[0] < height
+            if not worse.any():
+                break
+            step[worse] /= 2
+        step[worse] = 0
+        beta += step
+        height, p, slope = posterior(beta)
+        if np.abs(step).max() < 1e-6:
+            break
+    best = height.argmax(axis=-1)
+    return np.take_along_axis(beta, best[..., None, None], axis=-2)[..., 0, :], LAPSES[best]
+
+
+def fit(margins: np.ndarray, circle: np.ndarray, total: np.ndarray, rng: np.random.Generator, resamples: int) -> Fit:
+    """Fit one psychometric function; intervals are percentiles over resampled trials.
+
+    margins, circle, total: [M], with `circle` of `total` answers 'circle' at each margin.
+
+    The PSE is undefined (None) where the slope's interval reaches 0: where the answers do not rise
+    with the margin, none of them is a boundary. A bound of its interval is None where it is infinite,
+    because in the resamples that reach it the slope is not positive.
+    """
+    (intercept, slope), lapse = maximise(margins, circle, total)
+    observed = np.divide(circle, total)
+    betas, _ = maximise(margins, rng.binomial(total, observed, size=(resamples, len(margins))), total)
+    slope_interval = tuple(np.quantile(betas[:, 1], [0.025, 0.975]))
+    rising = betas[:, 1] > 0
+    pses = np.where(rising, -betas[:, 0] / np.where(rising, betas[:, 1], 1), -np.sign(betas[:, 0]) * np.inf)
+    defined = slope_interval[0] > 0
+    bounds = np.quantile(pses, [0.025, 0.975], method="nearest")
+    return Fit(
+        pse=float(-intercept / slope) if defined else None,
+        pse_interval=tuple(float(b) if defined and np.isfinite(b) else None for b in bounds),
+        intercept=float(intercept),
+        slope=float(slope),
+        slope_interval=slope_interval,
+        lapse=float(lapse),
+    )

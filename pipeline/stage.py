@@ -1,0 +1,103 @@
+"""What every stage shares: its command line, one-line errors, files that appear whole, a closing line."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ADVICE = {
+    errno.ENOSPC: "free some space and run again",
+    errno.EDQUOT: "free some of your quota and run again",
+    errno.EFBIG: "raise the limit on file size (ulimit -f) and run again",
+    errno.EACCES: "make it writable for this user and run again",
+    errno.EPERM: "make it writable for this user and run again",
+    errno.EROFS: "choose a folder on a writable file system",
+    errno.ENOENT: "'dvc repro' makes what is missing",
+}
+
+
+class UserError(Exception):
+    """Something a person can mend: names the file or key, what was found, what is allowed, what to do."""
+
+
+def run(main: Callable[..., str], **arguments: type) -> None:
+    """Run a stage from the command line; `arguments` are its required options, by name and type.
+
+    `main` returns what it made ('2,000 images'), which is printed with the time it took. A
+    UserError or an OSError becomes one line on standard error and exit status 1.
+    """
+    module = sys.modules[main.__module__]
+    assert module.__spec__, "run stages as 'python -m pipeline.<study>.<stage>'"
+    name = module.__spec__.name
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=module.__doc__)
+    for argument, kind in arguments.items():
+        parser.add_argument(f"--{argument}", type=kind, required=True)
+    options = vars(parser.parse_args())
+    label = " ".join([name.removeprefix("pipeline."), *map(str, options.values())])
+    start = time.perf_counter()
+    try:
+        made = main(**options)
+    except UserError as error:
+        sys.exit(f"error: {label}: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        advice = ADVICE.get(error.errno or 0)
+        sys.exit(f"error: {label}: {where}{error.strerror or error}" + (f"; {advice}" if advice else ""))
+    print(f"{label}: {made} in {time.perf_counter() - start:.1f} s", flush=True)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which takes its place only once it is complete and on disk.
+
+    The name is fixed, so that what a killed run left is overwritten by the next one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON whole or not at all; numbers that are undefined (NaN, infinite) become null."""
+    write_bytes(path, (json.dumps(_plain(content), indent=1) + "\n").encode())
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple() | np.ndarray():
+            return [_plain(item) for item in value]
+        case np.generic():
+            return _plain(value.item())
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

@@ -1,0 +1,203 @@
+"""Device, precision, seeding, and a training loop that can be killed at any moment.
+
+Killed and run again, `fit` ends in the same bytes as if it had been left alone: it continues from a
+checkpoint under `.checkpoints/` that is valid only for the same parameters, inputs, code, versions
+and device. How often it saves is set by the environment variable CHECKPOINT_SECONDS (default 30).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline.params import Training
+from pipeline.shards import item_rng
+from pipeline.stage import UserError, write_bytes
+
+FLUSH = 25  # steps between reads of the loss off the device
+
+
+def device() -> torch.device:
+    """CUDA where there is one, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def configure(seed: int, purpose: str, threads: int) -> None:
+    """Make torch repeatable: its random numbers depend on `seed` and `purpose`, its sums on `threads`."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.set_num_threads(threads)
+    torch.manual_seed(int(item_rng(seed, purpose).integers(2**63)))
+
+
+def multiplies_bf16(on: torch.device) -> bool:
+    """Whether the hardware has bf16 arithmetic; where it has not, bf16 is many times slower than fp32."""
+    if on.type == "cuda":
+        return torch.cuda.get_device_capability(on) >= (8, 0)
+    # torch.cpu has no public question for this (2.11)
+    return on.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def autocast(precision: str, on: torch.device) -> AbstractContextManager:
+    """Forward passes in bf16 where `precision` ('auto', 'fp32' or 'bf16') and the device ask for it."""
+    bf16 = precision == "bf16" or (precision == "auto" and multiplies_bf16(on))
+    return torch.autocast(on.type, torch.bfloat16, enabled=bf16)
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], training: Training, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimiser and learning-rate schedule that params.yaml names, for a run of `steps` steps."""
+    parameters = list(parameters)
+    options: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay, "fused": True}
+    match training.optimizer:
+        case "adam":
+            optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, **options)
+        case "adamw":
+            optimizer = torch.optim.AdamW(parameters, **options)
+        case "sgd":
+            optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options)
+    if training.schedule == "one_cycle":
+        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, total_steps=steps)
+    return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+@dataclass
+class History:
+    """What a run went through. steps: one dict of floats a step; evaluations: one an evaluation."""
+
+    steps: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+
+
+class Checkpoint:
+    """The last state of one training run, on disk; a new run of the same stage replaces an old one's."""
+
+    def __init__(self, stage: str, settings: Iterable[BaseModel | str | int], inputs: Iterable[Path]) -> None:
+        digest = hashlib.sha256(f"{sys.version} {torch.__version__} {device().type}".encode())
+        for setting in settings:
+            text = setting.model_dump_json() if isinstance(setting, BaseModel) else str(setting)
+            digest.update(text.encode() + b"\0")
+        code = sorted(m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] == "pipeline" and m.__file__)
+        for path in [*map(Path, code), Path(sys.argv[0]), *inputs]:
+            if path.is_file():
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / stage
+        self.path = self.folder / f"{digest.hexdigest()[:32]}.pt"
+        self.seconds = float(os.environ.get("CHECKPOINT_SECONDS", 30))
+
+    def load(self) -> dict[str, Any] | None:
+        """The state last saved by a run like this one, or None."""
+        if not self.path.exists():
+            return None
+        return torch.load(self.path, map_location="cpu", weights_only=True)
+
+    def save(self, state: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.path, buffer.getbuffer())
+        for other in self.folder.iterdir():
+            if other != self.path:
+                other.unlink()
+
+    def discard(self) -> None:
+        """Forget the run: call once its results are on disk."""
+        if self.folder.exists():
+            for path in self.folder.iterdir():
+                path.unlink()
+            self.folder.rmdir()
+
+
+def fit(
+    step: Callable[[int], dict[str, Tensor]],
+    *,
+    steps: int,
+    state: dict[str, Stateful],
+    checkpoint: Checkpoint,
+    evaluate: Callable[[], dict[str, float]],
+    evaluate_every: int,
+    label: str,
+) -> History:
+    """Call `step(0)` .. `step(steps - 1)`, continuing where a killed run of the same kind left off.
+
+    `step(i)` makes update i and returns scalar tensors, 'loss' among them; it may depend on i, on
+    what is in `state` (model, optimiser, schedule) and on torch's CPU random numbers, and on nothing
+    else that changes. Raises UserError where the loss is not finite, naming the step.
+    """
+    history, first = History(), 0
+    if (saved := checkpoint.load()) is not None:
+        for name, part in state.items():
+            part.load_state_dict(saved["state"][name])
+        torch.set_rng_state(saved["random"])
+        history, first = History(saved["steps"], saved["evaluations"]), saved["next"]
+        print(f"{label}: continues at step {first:,} of {steps:,}", flush=True)
+
+    unread: list[dict[str, Tensor]] = []
+    last_save = time.monotonic()
+    for i in tqdm(range(first, steps), label, steps, initial=first, unit="step", disable=None, leave=False):
+        unread.append({name: value.detach() for name, value in step(i).items()})
+        due = time.monotonic() - last_save > checkpoint.seconds
+        evaluation_due = (i + 1) % evaluate_every == 0 or i + 1 == steps
+        if due or evaluation_due or len(unread) == FLUSH:
+            _read(unread, history, checkpoint)
+        if evaluation_due:
+            history.evaluations.append({"step": i + 1, **evaluate()})
+        if due:
+            parts = {name: part.state_dict() for name, part in state.items()}
+            log = {"steps": history.steps, "evaluations": history.evaluations}
+            checkpoint.save({"state": parts, "random": torch.get_rng_state(), "next": i + 1, **log})
+            last_save = time.monotonic()
+    return history
+
+
+def _read(unread: list[dict[str, Tensor]], history: History, checkpoint: Checkpoint) -> None:
+    """Move the values of the latest steps off the device into the history."""
+    names = list(unread[0])
+    for row in torch.stack([torch.stack([values[n].float() for n in names]) for values in unread]).tolist():
+        history.steps.append(dict(zip(names, row, strict=True)))
+        if not torch.isfinite(torch.tensor(history.steps[-1]["loss"])):
+            kept = f"; the last good state is kept in {checkpoint.path}" if checkpoint.path.exists() else ""
+            raise UserError(
+                f"the loss is {history.steps[-1]['loss']} at step {len(history.steps) - 1}: training diverged; "
+                f"lower the learning rate{kept}"
+            )
+    unread.clear()
+
+
+def save_weights(path: str | Path, network: nn.Module) -> None:
+    """Write a network's weights as safetensors, whole or not at all."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path, safetensors.torch.save(tensors))
+
+
+def load_weights(path: str | Path, network: nn.Module) -> None:
+    """Read weights into a network. Raises UserError where they are damaged or another architecture's."""
+    try:
+        network.load_state_dict(safetensors.torch.load(Path(path).read_bytes()))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: does not fit {type(network).__name__}: {reason}; 'dvc repro' makes it anew") from None
