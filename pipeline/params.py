@@ -93,6 +93,7 @@ class Training(Section):
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
     optimizer: Literal["adam", "adamw", "sgd"]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["constant", "one_cycle"]
 
@@ -106,6 +107,21 @@ class ShapesAtScale(Section):
     resolution: Annotated[int, Field(ge=16)]
     training: Training
     bootstrap: Annotated[int, Field(ge=10)]
+
+    @property
+    def train_images(self) -> int:
+        """Training images of a density; the rest of `images` are its test images."""
+        return round(self.images * self.train_fraction)
+
+    @model_validator(mode="after")
+    def _batches_are_full(self) -> ShapesAtScale:
+        if not self.training.batch_size <= self.train_images < self.images:
+            raise ValueError(
+                f"training.batch_size = {self.training.batch_size}, images = {self.images}, train_fraction = "
+                f"{self.train_fraction}: these leave {self.train_images} training images and "
+                f"{self.images - self.train_images} test images; at least one batch and one test image are needed"
+            )
+        return self
 
 
 class Scale(Section):
@@ -149,14 +165,14 @@ class Params(Section):
         return getattr(self.scales, self.scale)
 
     @model_validator(mode="after")
-    def _resolution_divides_grid(self) -> Params:
-        scene = self.shapes.scene
+    def _grid_is_finer_than_pixels(self) -> Params:
+        grid = self.shapes.scene.canvas * self.shapes.scene.oversample
         for name in Scales.model_fields:
             resolution = getattr(self.scales, name).shapes.resolution
-            if scene.antialias and scene.canvas * scene.oversample % resolution:
+            if resolution > grid:
                 raise ValueError(
-                    f"scales.{name}.shapes.resolution = {resolution}: should divide shapes.scene.canvas x "
-                    f"oversample = {scene.canvas * scene.oversample}, so that every pixel averages whole cells"
+                    f"scales.{name}.shapes.resolution = {resolution}: should be at most shapes.scene.canvas x "
+                    f"oversample = {grid}, the drawing grid that is averaged into pixels"
                 )
         return self
 

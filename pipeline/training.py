@@ -42,7 +42,8 @@ def device() -> torch.device:
 def configure(seed: int, purpose: str, threads: int) -> None:
     """Make torch repeatable: its random numbers depend on `seed` and `purpose`, its sums on `threads`."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # cuDNN has no deterministic kernel for some layers: there the best is a warning
+    torch.use_deterministic_algorithms(True, warn_only=device().type != "cpu")
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)
     torch.manual_seed(int(item_rng(seed, purpose).integers(2**63)))
@@ -68,13 +69,14 @@ def build_optimizer(
     """The optimiser and learning-rate schedule that params.yaml names, for a run of `steps` steps."""
     parameters = list(parameters)
     options: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay, "fused": True}
+    adam = {"betas": tuple(training.betas), **options}
     match training.optimizer:
         case "adam":
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, **options)
+            optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, **adam)
         case "adamw":
-            optimizer = torch.optim.AdamW(parameters, **options)
+            optimizer = torch.optim.AdamW(parameters, **adam)
         case "sgd":
-            optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options)
+            optimizer = torch.optim.SGD(parameters, momentum=training.betas[0], nesterov=True, **options)
     if training.schedule == "one_cycle":
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, total_steps=steps)
     return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.shapes import psychometric
-from pipeline.shapes.paths import PLOTS, margin_name, observer, predictions_path, split_name
+from pipeline.shapes.paths import PLOTS, curve_path, margin_name, observer, predictions_path, split_name
 from pipeline.shapes.scenes import KINDS
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
@@ -148,7 +148,8 @@ def main() -> str:
     except KeyError as error:
         raise UserError(f"data/shapes/predictions: no trials of {error}; run 'dvc repro predict_shapes'") from None
     bias = bias_table(margins, params.seed, params.at_scale.shapes.bootstrap)
-    for name, table in {"accuracy": accuracy, "margins": margins, "bias": bias}.items():
+    curves = pd.concat([pd.read_csv(curve_path(density)) for density in params.densities])
+    for name, table in {"curves": curves, "accuracy": accuracy, "margins": margins, "bias": bias}.items():
         write_json(PLOTS / f"{name}.json", table.round(6).to_dict("records"))
     write_json("metrics/shapes.json", rounded(summary(accuracy, margins, bias)))
     return f"{len(trials):,} decisions of {len(params.densities)} networks"

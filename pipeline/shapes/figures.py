@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
 from pipeline.params import Params, load_params
-from pipeline.shapes.paths import PLOTS, curve_path, observer, shard_path, split_name
+from pipeline.shapes.paths import PLOTS, observer, shard_path, split_name
 from pipeline.shapes.psychometric import probability
 from pipeline.shards import read_shard
 from pipeline.stage import run
@@ -43,10 +43,11 @@ def training(params: Params) -> None:
     colours = network_colours(params.densities)
     density = nearest(params.densities, SAMPLE_DENSITY)
     samples = islice(read_shard(shard_path(split_name(density, "train"))), SAMPLES)
+    losses = read_table("curves")
     images = [cv2.imdecode(np.frombuffer(sample["png"], np.uint8), cv2.IMREAD_GRAYSCALE) for sample in samples]
     with figure(PLOTS / "training.png", ncols=2, figsize=(10, 4.2), width_ratios=[1.25, 1]) as (_, (curves, sheet)):
         for network, colour in colours.items():
-            curve = pd.read_csv(curve_path(network))
+            curve = losses[losses["network"] == network]
             curves.plot(curve["images_seen"], curve["loss"], color=colour, label=observer(network))
         curves.axhline(np.log(2), color="#888888", lw=1, ls=":")
         curves.annotate("chance", (1, np.log(2)), xycoords=("axes fraction", "data"), ha="right", va="bottom")

@@ -18,10 +18,12 @@ from pipeline.stage import run
 def main(density: int) -> str:
     params = load_params()
     scene, scale = params.shapes.scene, params.at_scale.shapes
-    train = round(scale.images * scale.train_fraction)
     splits = {
-        "train": (train, partial(draw_counts, density=density, scene=scene, max_margin=params.shapes.max_train_margin)),
-        "test": (scale.images - train, partial(draw_counts, density=density, scene=scene)),
+        "train": (
+            scale.train_images,
+            partial(draw_counts, density=density, scene=scene, max_margin=params.shapes.max_train_margin),
+        ),
+        "test": (scale.images - scale.train_images, partial(draw_counts, density=density, scene=scene)),
     }
     with process_pool() as parallel_map:
         for split, (images, counts) in splits.items():

@@ -22,6 +22,7 @@ from scipy.special import expit, xlog1py, xlogy
 LAPSES = np.linspace(0, 0.1, 11)
 PRIOR_SD = np.array([20.0, 2.5])  # of intercept and slope
 ITERATIONS = 50
+FLAT = 1e-3  # a slope of so few logits a shape is none
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def maximise(margins: np.ndarray, circle: np.ndarray, total: np.ndarray) -> tupl
         step = np.linalg.solve(information, score[..., None])[..., 0]
         for _ in range(12):
             proposal = posterior(beta + step)
-            worse = proposal[0] < height
+            worse = proposal[0] < height - 1e-9  # not for the rounding at the top
             if not worse.any():
                 break
             step[worse] /= 2
@@ -88,22 +89,22 @@ def fit(margins: np.ndarray, circle: np.ndarray, total: np.ndarray, rng: np.rand
     margins, circle, total: [M], with `circle` of `total` answers 'circle' at each margin.
 
     The PSE is undefined (None) where the slope's interval reaches 0: where the answers do not rise
-    with the margin, none of them is a boundary. A bound of its interval is None where it is infinite,
+    with the margin, there is no boundary. A bound of its interval is None where it is infinite,
     because in the resamples that reach it the slope is not positive.
     """
     (intercept, slope), lapse = maximise(margins, circle, total)
     observed = np.divide(circle, total)
     betas, _ = maximise(margins, rng.binomial(total, observed, size=(resamples, len(margins))), total)
-    slope_interval = tuple(np.quantile(betas[:, 1], [0.025, 0.975]))
-    rising = betas[:, 1] > 0
+    slope_low, slope_high = np.quantile(betas[:, 1], [0.025, 0.975])
+    rising = betas[:, 1] > FLAT
     pses = np.where(rising, -betas[:, 0] / np.where(rising, betas[:, 1], 1), -np.sign(betas[:, 0]) * np.inf)
-    defined = slope_interval[0] > 0
+    defined = slope_low > FLAT
     bounds = np.quantile(pses, [0.025, 0.975], method="nearest")
     return Fit(
         pse=float(-intercept / slope) if defined else None,
         pse_interval=tuple(float(b) if defined and np.isfinite(b) else None for b in bounds),
         intercept=float(intercept),
         slope=float(slope),
-        slope_interval=slope_interval,
+        slope_interval=(float(slope_low), float(slope_high)),
         lapse=float(lapse),
     )

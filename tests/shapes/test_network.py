@@ -1,0 +1,66 @@
+"""The network, its targets and its decisions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from pipeline.shapes.network import as_input, build_network, credit, majority_targets, predict_logits
+from pipeline.stage import UserError
+from pipeline.training import load_weights, save_weights
+
+MARGINS = np.array([-3, 0, 5])
+
+
+def test_hard_targets_code_ties_as_squares():
+    assert majority_targets(MARGINS, "hard").tolist() == [[1, 0], [1, 0], [0, 1]]
+
+
+def test_soft_targets_code_ties_as_half_and_half():
+    assert majority_targets(MARGINS, "soft").tolist() == [[1, 0], [0.5, 0.5], [0, 1]]
+
+
+def test_credit_is_accuracy_with_ties_worth_half():
+    logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
+    assert credit(logits, torch.from_numpy(majority_targets(MARGINS, "hard"))).tolist() == [1, 0, 0]
+    assert credit(logits, torch.from_numpy(majority_targets(MARGINS, "soft"))).tolist() == [1, 0.5, 0]
+
+
+def test_it_is_torchvisions_resnet18_but_for_the_input_channel():
+    ours, theirs = build_network().state_dict(), resnet18(num_classes=2).state_dict()
+    assert list(ours) == list(theirs)
+    differ = [name for name in ours if ours[name].shape != theirs[name].shape]
+    assert differ == ["conv1.weight"]
+    assert ours["conv1.weight"].shape == (64, 1, 7, 7)
+    assert ours["conv1.weight"].std().item() == pytest.approx(theirs["conv1.weight"].std().item(), rel=0.1)
+
+
+def test_pixels_become_floats_from_0_to_1():
+    x = as_input(torch.tensor([[[0, 51], [102, 255]]], dtype=torch.uint8))
+    assert x.shape == (1, 1, 2, 2)
+    np.testing.assert_allclose(x.flatten(), [0, 0.2, 0.4, 1], rtol=1e-6)
+
+
+def test_predictions_do_not_depend_on_batches_or_mode():
+    torch.manual_seed(0)
+    network = build_network()
+    pixels = torch.randint(0, 256, (10, 32, 32), dtype=torch.uint8)
+    whole = predict_logits(network, pixels)
+    assert network.training
+    assert whole.shape == (10, 2)
+    torch.testing.assert_close(predict_logits(network.eval(), pixels, batch_size=3), whole, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_round_trip_and_other_architectures_are_refused(tmp_path):
+    network, other = build_network(), build_network()
+    save_weights(tmp_path / "w.safetensors", network)
+    load_weights(tmp_path / "w.safetensors", other)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+    with pytest.raises(UserError, match=r"w\.safetensors: does not fit ResNet"):
+        load_weights(tmp_path / "w.safetensors", resnet18())
+    (tmp_path / "w.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"w\.safetensors: does not fit"):
+        load_weights(tmp_path / "w.safetensors", other)

@@ -1,0 +1,185 @@
+"""The stages as processes: killed at random moments, they end in the same bytes as when left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import assert_one_line_error, stage_command, stage_environment
+
+from pipeline.params import load_params
+from pipeline.shapes.dataset import load_images
+from pipeline.shapes.paths import shard_path
+from pipeline.shapes.scenes import Shapes, render
+from pipeline.shards import read_shard
+
+RESULTS = ("data", "models", "plots", "metrics")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every result in the folder, whole or partial."""
+    files = [path for name in RESULTS for path in (folder / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def run_killed(module: str, *arguments: object, wait_for: str, moments: random.Random, spread: float) -> None:
+    """Start a stage in the current folder; SIGKILL it at a random moment after a file of that pattern appears."""
+    process = subprocess.Popen(
+        stage_command(module, *arguments), env=stage_environment(CHECKPOINT_SECONDS="0"), stdout=subprocess.DEVNULL
+    )
+    while not list(Path().rglob(wait_for)) and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(moments.uniform(0, spread))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the stage ended before it could be killed"
+
+
+def test_generation_killed_at_random_moments(workspace, run_stage):
+    size = {"scales.smoke.shapes.images": 6000}
+    undisturbed = workspace("undisturbed", **size)
+    assert run_stage("shapes.generate", "--density", 50).returncode == 0
+    assert sorted(digests(undisturbed)) == [f"data/shapes/{split}/density-50.tar" for split in ("test", "train")]
+
+    killed = workspace("killed", **size)
+    moments = random.Random(0)
+    for _ in range(3):
+        run_killed("shapes.generate", "--density", 50, wait_for=".*.partial", moments=moments, spread=0.6)
+        # what is there under a final name is whole
+        for name, digest in digests(killed).items():
+            if not name.endswith(".partial"):
+                assert digest == digests(undisturbed)[name]
+    assert run_stage("shapes.generate", "--density", 50).returncode == 0
+    assert digests(killed) == digests(undisturbed)
+
+
+def test_no_worker_outlives_a_killed_stage(workspace):
+    folder = workspace(**{"scales.smoke.shapes.images": 20_000})
+    run_killed("shapes.generate", "--density", 90, wait_for=".*.partial", moments=random.Random(1), spread=0.2)
+    for _ in range(50):
+        alive = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
+        workers = [
+            line.split()[0]
+            for line in alive.splitlines()
+            if "pipeline.shapes.generate --density 90" in line
+            and Path(f"/proc/{line.split()[0]}/cwd").resolve() == folder.resolve()
+        ]
+        if not workers:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"workers {workers} still run")
+
+
+@pytest.mark.slow
+def test_training_killed_at_random_moments(workspace, run_stage):
+    size = {"scales.smoke.shapes.images": 160, "scales.smoke.shapes.training.epochs": 3}  # 24 steps
+    undisturbed = workspace("undisturbed", **size)
+    assert run_stage("shapes.generate", "--density", 10).returncode == 0
+    assert run_stage("shapes.train", "--density", 10).returncode == 0
+    assert not list(Path(".checkpoints").glob("*"))
+
+    killed = workspace("killed", **size)
+    assert run_stage("shapes.generate", "--density", 10).returncode == 0
+    moments = random.Random(0)
+    for _ in range(2):
+        run_killed("shapes.train", "--density", 10, wait_for=".checkpoints/*/*.pt", moments=moments, spread=1.5)
+    last = run_stage("shapes.train", "--density", 10, CHECKPOINT_SECONDS="0")
+    assert last.returncode == 0, last.stderr
+    assert "continues at step" in last.stdout
+    assert digests(killed) == digests(undisturbed)
+    assert not list(Path(".checkpoints").glob("*"))
+
+
+@pytest.fixture
+def generated(workspace, run_stage):
+    folder = workspace()
+    assert run_stage("shapes.generate", "--density", 10).returncode == 0
+    return folder
+
+
+def test_images_are_those_of_their_records(generated):
+    params = load_params()
+    for split, number in {"train": 32, "test": 8}.items():
+        images = load_images(f"{split}/density-10")
+        assert images.pixels.shape == (number, 32, 32)
+        for i, sample in enumerate(read_shard(shard_path(f"{split}/density-10"))):
+            shapes = Shapes.from_record(pd.io.json.ujson_loads(sample["json"]))
+            assert np.array_equal(render(shapes, 32, params.shapes.scene), images.pixels[i])
+            assert images.margins[i] == shapes.circles - shapes.squares
+
+
+def test_train_and_test_images_differ(generated):
+    train, test = load_images("train/density-10"), load_images("test/density-10")
+    assert not {image.tobytes() for image in train.pixels} & {image.tobytes() for image in test.pixels}
+
+
+def test_the_first_images_are_the_same_however_many_follow(workspace, run_stage):
+    first = []
+    for name, images in {"few": 40, "more": 80}.items():
+        workspace(name, **{"scales.smoke.shapes.images": images})
+        assert run_stage("shapes.generate", "--density", 10).returncode == 0
+        first.append(list(read_shard(shard_path("train/density-10")))[:32])
+    assert first[0] == first[1]
+
+
+def test_only_small_margins_to_train_on_but_all_to_test_on(workspace, run_stage):
+    workspace(**{"shapes.max_train_margin": 2, "scales.smoke.shapes.images": 400})
+    assert run_stage("shapes.generate", "--density", 50).returncode == 0
+    assert np.abs(load_images("train/density-50").margins).max() == 2
+    assert np.abs(load_images("test/density-50").margins).max() > 8
+
+
+def test_margin_sets_hold_what_their_names_say(workspace, run_stage):
+    workspace()
+    assert run_stage("shapes.margin_sets").returncode == 0
+    for density in (10, 50, 100):
+        for margin in range(-8, 9, 2):
+            images = load_images(f"margins/density-{density}/margin{margin:+d}")
+            assert len(images.keys) == 4
+            assert (images.margins == margin).all()
+            assert (images.circles + images.squares == density).all()
+
+
+def test_a_truncated_shard_stops_training(generated, run_stage):
+    path = shard_path("train/density-10")
+    path.write_bytes(path.read_bytes()[:20_480])
+    result = run_stage("shapes.train", "--density", 10)
+    assert_one_line_error(result, "data/shapes/train/density-10.tar: not a whole shard", "run 'dvc repro'")
+    assert not [name for name in digests(generated) if not name.startswith("data/")]
+
+
+def test_a_damaged_image_is_named(generated, run_stage):
+    path = shard_path("train/density-10")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\x89PNG")
+    content[place : place + 40] = bytes(40)
+    path.write_bytes(content)
+    assert_one_line_error(run_stage("shapes.train", "--density", 10), "sample 000000 lacks a readable .png")
+
+
+def test_weights_of_another_architecture_stop_prediction(generated, run_stage):
+    from torchvision.models import resnet34
+
+    from pipeline.training import save_weights
+
+    save_weights("models/shapes/resnet18-10.safetensors", resnet34())
+    result = run_stage("shapes.predict", "--density", 10)
+    assert_one_line_error(result, "models/shapes/resnet18-10.safetensors: does not fit ResNet")
+
+
+def test_more_threads_or_another_seed_are_another_result(workspace, run_stage):
+    """Not a wish but a fact that params.yaml states: the number of threads is a parameter of the result."""
+    seen = set()
+    for name, changes in {"a": {}, "b": {"seed": 1}}.items():
+        folder = workspace(name, **changes)
+        assert run_stage("shapes.generate", "--density", 10).returncode == 0
+        seen.add(tuple(sorted(digests(folder).items())))
+    assert len(seen) == 2
+    assert torch.get_num_threads() >= 1

@@ -1,0 +1,202 @@
+"""The whole workflow as a person runs it: `dvc repro` in fresh clones, experiments, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPOSITORY, edit_params
+
+pytestmark = pytest.mark.slow
+
+DENSITIES = [10, 20, 30, 40, 50, 60, 70, 80, 90]
+
+
+def run(*command: str, cwd: Path, check: bool = True, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("DVC_ROOT", None)
+    environment.pop("PYTHONPATH", None)
+    environment |= {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(cwd.parent / f"{cwd.name}-site-cache")}
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, **options)
+    assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+def clone(folder: Path, **changes: object) -> Path:
+    """A clone of what is checked out, uncommitted changes of tracked files included, at `scale: smoke`."""
+    run("git", "clone", "--quiet", str(REPOSITORY), str(folder), cwd=folder.parent)
+    names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=REPOSITORY).stdout
+    for name in filter(None, names.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (REPOSITORY / name).is_file():
+            shutil.copy2(REPOSITORY / name, folder / name)
+    edit_params(folder / "params.yaml", {"scale": "smoke", **changes})
+    run("git", "config", "user.email", "tests@example.org", cwd=folder)
+    run("git", "config", "user.name", "tests", cwd=folder)
+    run("git", "add", "--all", cwd=folder)
+    run("git", "commit", "--quiet", "--allow-empty", "--message", "state under test", cwd=folder)
+    return folder
+
+
+def ran(result: subprocess.CompletedProcess) -> set[str]:
+    """Names of the stages whose commands ran, without their matrix values."""
+    lines = (line.strip() for line in (result.stdout + result.stderr).splitlines())
+    return {line.split("'")[1].split("@")[0] for line in lines if line.startswith("Running stage '")}
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has run, and its results are committed."""
+    folder = clone(tmp_path_factory.mktemp("first") / "clone")
+    result = run("dvc", "repro", cwd=folder)
+    assert ran(result) == {
+        "generate_shapes",
+        "margin_sets",
+        "train_resnet",
+        "predict_shapes",
+        "evaluate_shapes",
+        "figures_shapes",
+    }
+    run("git", "add", "--all", cwd=folder)
+    run("git", "commit", "--quiet", "--message", "reproduced", cwd=folder)
+    return folder
+
+
+def test_every_declared_result_is_there(reproduced):
+    metrics = json.loads((reproduced / "metrics/shapes.json").read_text())
+    assert set(metrics["own_test_accuracy"]) == {"mean", "low", "high"} | {f"M{n}" for n in DENSITIES}
+    assert len(json.loads((reproduced / "plots/shapes/accuracy.json").read_text())) == 81
+    margins = pd.DataFrame(json.loads((reproduced / "plots/shapes/margins.json").read_text()))
+    assert len(margins) == 9 * 3 * 9
+    assert margins["in_paper"].sum() == 9 * 21
+    for density in DENSITIES:
+        decisions = pd.read_parquet(reproduced / f"data/shapes/predictions/{density}.parquet")
+        assert len(decisions) == 9 * 8 + 27 * 4
+        chosen = np.where(decisions["logit_circle"] > decisions["logit_square"], "circle", "square")
+        assert (decisions["response"].astype(str) == chosen).all()
+
+
+def test_the_table_is_what_the_decisions_say(reproduced):
+    for cell in json.loads((reproduced / "plots/shapes/accuracy.json").read_text())[::10]:
+        decisions = pd.read_parquet(reproduced / f"data/shapes/predictions/{cell['network']}.parquet")
+        these = decisions[decisions["condition"].astype(str) == f"test/density-{cell['test']}"]
+        majority = np.where(these["circles"] > these["squares"], "circle", "square")  # a tie is a square
+        assert cell["accuracy"] == pytest.approx((these["response"].astype(str) == majority).mean())
+
+
+def test_figures_are_pictures(reproduced):
+    names = {path.name for path in (reproduced / "plots/shapes").glob("*.png")}
+    assert names == {"training.png", "accuracy_table.png", "margins.png", "psychometric.png", "bias.png"}
+    for name in names:
+        pixels = matplotlib.image.imread(reproduced / "plots/shapes" / name)
+        assert min(pixels.shape[:2]) > 300
+        assert pixels[..., :3].std() > 0.02
+
+
+def test_metrics_and_plots_show(reproduced):
+    assert "own_test_accuracy.mean" in run("dvc", "metrics", "show", cwd=reproduced).stdout
+    run("dvc", "plots", "show", "--out", "shown", cwd=reproduced)
+    assert "Training loss" in (reproduced / "shown/index.html").read_text()
+    shutil.rmtree(reproduced / "shown")
+
+
+def test_a_second_run_does_nothing(reproduced):
+    result = run("dvc", "repro", cwd=reproduced)
+    assert ran(result) == set()
+    assert "up to date" in result.stdout
+    assert run("git", "status", "--porcelain", cwd=reproduced).stdout == ""
+
+
+def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(reproduced):
+    locked = (reproduced / "dvc.lock").read_bytes()
+    result = run("dvc", "exp", "run", "-S", "shapes.target=soft", cwd=reproduced)
+    assert ran(result) == {"train_resnet", "predict_shapes", "evaluate_shapes", "figures_shapes"}
+    assert (reproduced / "dvc.lock").read_bytes() != locked
+    diff = run("dvc", "plots", "diff", "HEAD", "workspace", "--out", "diff", cwd=reproduced)
+    page = Path(diff.stdout.strip().removeprefix("file://")).read_text()
+    assert '"rev": "HEAD"' in page
+    assert '"rev": "workspace"' in page
+    shutil.rmtree(reproduced / "diff")
+
+    back = run("dvc", "exp", "run", "-S", "shapes.target=hard", cwd=reproduced)
+    assert ran(back) == set()
+    assert (reproduced / "dvc.lock").read_bytes() == locked
+    assert run("git", "status", "--porcelain", cwd=reproduced).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ("scales.smoke.shapes.bootstrap=60", {"evaluate_shapes"}),
+        ("scales.smoke.shapes.margin_images=6", {"margin_sets"}),
+        ("scales.laptop.shapes.images=6000", set()),
+        ("scales.paper.shapes.training.epochs=13", set()),
+    ],
+)
+def test_a_stage_depends_on_exactly_what_it_uses(reproduced, change, stages):
+    edited = dict([change.split("=")])
+    before = (reproduced / "params.yaml").read_text()
+    edit_params(reproduced / "params.yaml", {name: int(value) for name, value in edited.items()})
+    status = json.loads(run("dvc", "status", "--json", cwd=reproduced).stdout)
+    changed = {
+        name.split("@")[0]
+        for name, reasons in status.items()
+        if any("params.yaml" in str(reason.get("changed deps", {})) for reason in reasons if isinstance(reason, dict))
+    }
+    (reproduced / "params.yaml").write_text(before)
+    assert changed == stages
+
+
+def test_two_fresh_clones_give_the_same_lock(reproduced, tmp_path):
+    other = clone(tmp_path / "clone")
+    (other / "dvc.lock").unlink(missing_ok=True)
+    run("dvc", "repro", cwd=other)
+    assert (other / "dvc.lock").read_bytes() == (reproduced / "dvc.lock").read_bytes()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A clone with one density, nothing run yet."""
+    folder = clone(tmp_path / "clone", densities=[10], **{"shapes.margin_densities": [10]})
+    yield folder
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+
+
+def test_a_cache_without_write_permission_stops_repro(small, unprivileged):
+    cache = small / ".dvc/cache"
+    cache.mkdir(parents=True)
+    cache.chmod(0o555)
+    result = run("dvc", "repro", "generate_shapes@10", cwd=small, check=False, preexec_fn=unprivileged)
+    assert result.returncode != 0
+    assert "ERROR" in result.stderr
+    assert "Permission denied" in result.stderr
+    assert ".dvc/cache" in result.stderr
+    assert not list(cache.iterdir())
+    lock = small / "dvc.lock"
+    assert not lock.exists() or "generate_shapes@10" not in lock.read_text() or "smoke" not in lock.read_text()
+    cache.chmod(0o755)
+    run("dvc", "repro", "generate_shapes@10", cwd=small)
+
+
+def test_a_misspelt_key_stops_repro_and_names_it(small):
+    edit_params(small / "params.yaml", {"shapes.taget": "soft"})
+    result = run("dvc", "repro", "generate_shapes@10", cwd=small, check=False)
+    assert result.returncode != 0
+    assert "unknown key 'shapes.taget'" in result.stderr
+
+
+def test_dvc_refuses_an_experiment_with_a_misspelt_key(small):
+    result = run("dvc", "exp", "run", "-S", "shapes.taget=soft", cwd=small, check=False)
+    assert result.returncode != 0
+    assert "taget" in result.stderr
