@@ -104,7 +104,7 @@ class ShapesAtScale(Section):
     images: Annotated[int, Field(ge=4)]
     train_fraction: Annotated[float, Field(gt=0, lt=1)]
     margin_images: Annotated[int, Field(ge=1)]
-    resolution: Annotated[int, Field(ge=16)]
+    resolution: Annotated[int, Field(ge=16, le=4096)]
     training: Training
     bootstrap: Annotated[int, Field(ge=10)]
 
@@ -163,18 +163,6 @@ class Params(Section):
     def at_scale(self) -> Scale:
         """The amounts of the chosen scale."""
         return getattr(self.scales, self.scale)
-
-    @model_validator(mode="after")
-    def _grid_is_finer_than_pixels(self) -> Params:
-        grid = self.shapes.scene.canvas * self.shapes.scene.oversample
-        for name in Scales.model_fields:
-            resolution = getattr(self.scales, name).shapes.resolution
-            if resolution > grid:
-                raise ValueError(
-                    f"scales.{name}.shapes.resolution = {resolution}: should be at most shapes.scene.canvas x "
-                    f"oversample = {grid}, the drawing grid that is averaged into pixels"
-                )
-        return self
 
 
 def load_params(path: str | Path = PATH) -> Params:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -44,6 +46,7 @@ def configure(seed: int, purpose: str, threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # cuDNN has no deterministic kernel for some layers: there the best is a warning
     torch.use_deterministic_algorithms(True, warn_only=device().type != "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # its NaNs would cost time and show nothing here
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)
     torch.manual_seed(int(item_rng(seed, purpose).integers(2**63)))
@@ -113,10 +116,14 @@ class Checkpoint:
         self.seconds = float(os.environ.get("CHECKPOINT_SECONDS", 30))
 
     def load(self) -> dict[str, Any] | None:
-        """The state last saved by a run like this one, or None."""
+        """The state last saved by a run like this one; None where there is none that can be read."""
         if not self.path.exists():
             return None
-        return torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            print(f"{self.path}: cannot be read ({error}); training starts afresh", flush=True)
+            return None
 
     def save(self, state: dict[str, Any]) -> None:
         buffer = io.BytesIO()
@@ -181,7 +188,7 @@ def _read(unread: list[dict[str, Tensor]], history: History, checkpoint: Checkpo
     names = list(unread[0])
     for row in torch.stack([torch.stack([values[n].float() for n in names]) for values in unread]).tolist():
         history.steps.append(dict(zip(names, row, strict=True)))
-        if not torch.isfinite(torch.tensor(history.steps[-1]["loss"])):
+        if not math.isfinite(history.steps[-1]["loss"]):
             kept = f"; the last good state is kept in {checkpoint.path}" if checkpoint.path.exists() else ""
             raise UserError(
                 f"the loss is {history.steps[-1]['loss']} at step {len(history.steps) - 1}: training diverged; "

@@ -53,7 +53,7 @@ def test_scene_is_as_published():
         ({"shapes.margins": [0, 3]}, ["margin 3 cannot be had with 10 shapes"]),
         ({"shapes.margins": [12]}, ["margin 12 cannot be had with 10 shapes"]),
         ({"scales.smoke.shapes.training.batch_size": 64}, ["batch_size = 64", "32 training images"]),
-        ({"scales.paper.shapes.resolution": 1000}, ["resolution = 1000", "at most", "512"]),
+        ({"scales.paper.shapes.resolution": 8}, ["resolution = 8", "greater than or equal to 16"]),
     ],
 )
 def test_bad_values_are_named(workspace, changes, named):

@@ -109,6 +109,18 @@ def test_only_the_latest_run_of_a_stage_keeps_its_checkpoint(folder):
     assert not (folder / ".checkpoints/test.small").exists()
 
 
+def test_a_checkpoint_that_cannot_be_read_is_no_obstacle(folder, capsys):
+    weights, _, checkpoint = train(folder)
+    checkpoint.discard()
+    with pytest.raises(StoppedError):
+        train(folder, stop_at=20)
+    (path,) = (folder / ".checkpoints/test.small").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    again, *_ = train(folder)
+    assert "cannot be read" in capsys.readouterr().out
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(folder):
     with pytest.raises(UserError, match=r"the loss is nan at step 23: .* lower the learning rate.*state is kept in"):
         train(folder, spoil_at=23)

@@ -20,7 +20,8 @@ from pipeline.shapes.scenes import KINDS
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
 
-PAPER_MARGINS = {-8, -4, -2, 0, 2, 4, 8}  # the published sets; -6 and 6 were left out by mistake
+# The paper's 21 margin sets; -6 and 6 were left out by mistake
+PAPER_DENSITIES, PAPER_MARGINS = {10, 50, 100}, {-8, -4, -2, 0, 2, 4, 8}
 
 
 def wilson(successes: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +66,7 @@ def margin_table(by_condition: pd.DataFrame, params: Params) -> pd.DataFrame:
             "network": network,
             "density": density,
             "margin": margin,
-            "in_paper": margin in PAPER_MARGINS,
+            "in_paper": density in PAPER_DENSITIES and margin in PAPER_MARGINS,
             **by_condition.loc[observer(network), margin_name(density, margin)],
         }
         for network in params.densities
@@ -109,6 +110,7 @@ def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -
     own = accuracy[accuracy["network"] == accuracy["test"]]
     low, high = wilson((own["accuracy"] * own["images"]).sum(), own["images"].sum())
     published = margins[margins["in_paper"]]
+    fewer_circles = margins[margins["margin"] == -4]
 
     def extreme(table: pd.DataFrame, place: int, keys: list[str]) -> dict:
         row = table.loc[place]
@@ -128,6 +130,10 @@ def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -
         "lowest_margin_set": extreme(published, published["accuracy"].idxmin(), ["network", "density", "margin"])
         if len(published)
         else None,
+        "answered_circle_with_4_more_squares": {
+            observer(network): {f"density_{row.density}": row.circle for row in rows.itertuples()}
+            for network, rows in fewer_circles.groupby("network")
+        },
         "bias": {
             observer(network): {
                 f"density_{row.density}": {"pse": row.pse, "low": row.pse_low, "high": row.pse_high, "slope": row.slope}

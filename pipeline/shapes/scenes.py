@@ -3,13 +3,14 @@
 Source: 'Do Convolutional Neural Networks Implicitly Count?', section Method.
 
 Lengths are in canvas units (the paper's pixels: the canvas is 256 x 256 whatever the resolution),
-x to the right and y down from the canvas' upper left corner. Every scene is laid out and drawn on
-the same fine grid and then averaged down to the resolution that a scale asks for, so canvas and
+x to the right and y down from the canvas' upper left corner. A scene is laid out and drawn on a grid
+at least as fine, and then averaged down to the resolution that a scale asks for, so canvas and
 shapes shrink together.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -134,11 +135,12 @@ def _unit_outlines() -> np.ndarray:
 def render(shapes: Shapes, resolution: int, scene: Scene) -> np.ndarray:
     """The scene as an image: uint8 [resolution, resolution], 0..255.
 
-    Anti-aliased: drawn with OpenCV's sub-pixel anti-aliased polygons on a grid of `oversample`
-    cells to a canvas unit, then averaged over the cells of each pixel. Otherwise drawn hard-edged
-    on the pixels themselves.
+    Anti-aliased: drawn with OpenCV's sub-pixel anti-aliased polygons on a grid of at least
+    `oversample` cells to a canvas unit, a whole number to a pixel, then averaged over each pixel.
+    Otherwise drawn hard-edged on the pixels themselves.
     """
-    side = scene.canvas * scene.oversample if scene.antialias else resolution
+    cells = max(1, math.ceil(scene.canvas * scene.oversample / resolution)) if scene.antialias else 1
+    side = resolution * cells
     scale = side / scene.canvas
     line = cv2.LINE_AA if scene.antialias else cv2.LINE_8
     half = np.where(shapes.kind == CIRCLE, shapes.size, shapes.size / 2) * scale

@@ -59,7 +59,7 @@ def main(density: int) -> str:
         order = item_rng(params.seed, f"{name}/epoch-{epoch}").permutation(len(pixels))
         batch = torch.from_numpy(order[place * settings.batch_size :][: settings.batch_size]).to(device)
         with training.autocast(params.precision, device):
-            logits = network(as_input(pixels[batch]))
+            logits = network(as_input(pixels[batch])).float()
             loss = cross_entropy(logits, targets[batch])
         optimizer.zero_grad()
         loss.backward()
