@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from pipeline.shapes.network import as_input, build_network, credit, majority_targets, predict_logits
+from pipeline.shapes.network import TinyMapConv2d, as_input, build_network, credit, majority_targets, predict_logits
 from pipeline.stage import UserError
 from pipeline.training import load_weights, save_weights
 
@@ -35,6 +35,33 @@ def test_it_is_torchvisions_resnet18_but_for_the_input_channel():
     assert differ == ["conv1.weight"]
     assert ours["conv1.weight"].shape == (64, 1, 7, 7)
     assert ours["conv1.weight"].std().item() == pytest.approx(theirs["conv1.weight"].std().item(), rel=0.1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 2), (3, 3)])
+def test_convolutions_of_tiny_maps_are_convolutions(height, width):
+    torch.manual_seed(0)
+    ours = TinyMapConv2d(6, 5, kernel_size=3, padding=1, bias=False)
+    x = torch.randn(4, 6, height, width, requires_grad=True)
+    y = ours(x)
+    expected = torch.nn.functional.conv2d(x, ours.weight, padding=1)
+    torch.testing.assert_close(y, expected)
+    upstream = torch.randn_like(y)
+    for got, wanted in zip(
+        torch.autograd.grad(y, (x, ours.weight), upstream),
+        torch.autograd.grad(expected, (x, ours.weight), upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 96])
+def test_the_network_computes_what_torchvisions_does(resolution):
+    torch.manual_seed(0)
+    ours, theirs = build_network().eval(), resnet18(num_classes=2).eval()
+    theirs.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(3, 1, resolution, resolution)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-4, rtol=1e-4)
 
 
 def test_pixels_become_floats_from_0_to_1():
