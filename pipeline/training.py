@@ -114,6 +114,12 @@ class Checkpoint:
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / stage
         self.path = self.folder / f"{digest.hexdigest()[:32]}.pt"
         self.seconds = float(os.environ.get("CHECKPOINT_SECONDS", 30))
+        self.last_save = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last save, or the start, is long enough ago."""
+        return time.monotonic() - self.last_save > self.seconds
 
     def load(self) -> dict[str, Any] | None:
         """The state last saved by a run like this one; None where there is none that can be read."""
@@ -132,6 +138,11 @@ class Checkpoint:
         for other in self.folder.iterdir():
             if other != self.path:
                 other.unlink()
+        self.last_save = time.monotonic()
+
+    def save_if_due(self, state: dict[str, Any]) -> None:
+        if self.due:
+            self.save(state)
 
     def discard(self) -> None:
         """Forget the run: call once its results are on disk."""
@@ -166,10 +177,9 @@ def fit(
         print(f"{label}: continues at step {first:,} of {steps:,}", flush=True)
 
     unread: list[dict[str, Tensor]] = []
-    last_save = time.monotonic()
     for i in tqdm(range(first, steps), label, steps, initial=first, unit="step", disable=None, leave=False):
         unread.append({name: value.detach() for name, value in step(i).items()})
-        due = time.monotonic() - last_save > checkpoint.seconds
+        due = checkpoint.due
         evaluation_due = (i + 1) % evaluate_every == 0 or i + 1 == steps
         if due or evaluation_due or len(unread) == FLUSH:
             _read(unread, history, checkpoint)
@@ -179,7 +189,6 @@ def fit(
             parts = {name: part.state_dict() for name, part in state.items()}
             log = {"steps": history.steps, "evaluations": history.evaluations}
             checkpoint.save({"state": parts, "random": torch.get_rng_state(), "next": i + 1, **log})
-            last_save = time.monotonic()
     return history
 
 

@@ -114,7 +114,8 @@ def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -
 
     def extreme(table: pd.DataFrame, place: int, keys: list[str]) -> dict:
         row = table.loc[place]
-        return {"accuracy": row["accuracy"], "low": row["accuracy_low"], "high": row["accuracy_high"], **row[keys]}
+        where = {key: int(row[key]) for key in keys}
+        return {"accuracy": row["accuracy"], "low": row["accuracy_low"], "high": row["accuracy_high"], **where}
 
     return {
         "own_test_accuracy": {

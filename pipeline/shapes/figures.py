@@ -141,8 +141,9 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
         drawing.supylabel("fraction answered 'circle'", fontsize=10)
 
 
-def bias_by_density(bias: pd.DataFrame) -> None:
+def bias_by_density(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
     """Where the boundary lies, against the density that the network was trained on."""
+    circle = margins.groupby(["network", "density"])["circle"].mean()
     groups = list(bias.groupby("density"))
     networks = sorted(bias["network"].unique())
     options = {"ncols": len(groups), "sharex": True, "squeeze": False}
@@ -155,9 +156,9 @@ def bias_by_density(bias: pd.DataFrame) -> None:
             ax.errorbar(known["network"], known["pse"].astype(float), [low, high], fmt="o", color=colour, capsize=2)
             limit = max(8.0, 1.3 * known["pse"].astype(float).abs().max()) if len(known) else 8.0
             for network in rows.loc[rows["pse"].isna(), "network"]:
-                ax.annotate(
-                    "undefined", (network, 0), rotation=90, ha="center", va="center", color="#888888", fontsize=8
-                )
+                favoured = {0: "always square", 1: "always circle"}.get(round(circle[network, density], 1), "undefined")
+                place = {"xy": (network, 0), "rotation": 90, "ha": "center", "va": "center"}
+                ax.annotate(favoured, **place, color="#777777", fontsize=8, backgroundcolor="white")
             ax.axhline(0, color="#888888", lw=1, ls=":")
             ax.set(title=f"Test images of {density} shapes", ylim=(-limit, limit), xticks=networks)
             ax.set_xlabel("density of the training images")
@@ -171,7 +172,7 @@ def main() -> str:
     accuracy_table(read_table("accuracy"))
     margin_curves(margins)
     psychometric_functions(margins, bias)
-    bias_by_density(bias)
+    bias_by_density(margins, bias)
     return "5 figures"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -164,14 +165,41 @@ def test_a_damaged_image_is_named(generated, run_stage):
     assert_one_line_error(run_stage("shapes.train", "--density", 10), "sample 000000 lacks a readable .png")
 
 
-def test_weights_of_another_architecture_stop_prediction(generated, run_stage):
+@pytest.fixture
+def trained(workspace, run_stage):
+    """Two networks of one step each, and all that they are tested on."""
+    folder = workspace(densities=[10, 50], **{"shapes.margin_densities": [10]})
+    for density in (10, 50):
+        assert run_stage("shapes.generate", "--density", density).returncode == 0
+        assert run_stage("shapes.train", "--density", density).returncode == 0
+    assert run_stage("shapes.margin_sets").returncode == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_predictions_killed_between_sets(trained, run_stage):
+    assert run_stage("shapes.predict").returncode == 0
+    undisturbed = digests(trained)
+    assert {f"data/shapes/predictions/{density}.parquet" for density in (10, 50)} < set(undisturbed)
+    shutil.rmtree("data/shapes/predictions")
+    run_killed("shapes.predict", wait_for=".checkpoints/*/*.pt", moments=random.Random(0), spread=0)
+    (kept,) = Path(".checkpoints/shapes.predict").glob("*.pt")
+    assert 0 < len(torch.load(kept)) < 2 + 9  # sets
+    shutil.rmtree("data/shapes/predictions", ignore_errors=True)  # as DVC does before it runs a stage
+    assert run_stage("shapes.predict").returncode == 0
+    assert digests(trained) == undisturbed
+    assert not list(Path(".checkpoints").glob("*"))
+
+
+@pytest.mark.slow
+def test_weights_of_another_architecture_stop_prediction(trained, run_stage):
     from torchvision.models import resnet34
 
     from pipeline.training import save_weights
 
-    save_weights("models/shapes/resnet18-10.safetensors", resnet34())
-    result = run_stage("shapes.predict", "--density", 10)
-    assert_one_line_error(result, "models/shapes/resnet18-10.safetensors: does not fit ResNet")
+    save_weights("models/shapes/resnet18-50.safetensors", resnet34())
+    result = run_stage("shapes.predict")
+    assert_one_line_error(result, "models/shapes/resnet18-50.safetensors: does not fit ResNet")
 
 
 def test_more_threads_or_another_seed_are_another_result(workspace, run_stage):
