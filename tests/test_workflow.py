@@ -39,6 +39,7 @@ def clone(folder: Path, **changes: object) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (REPOSITORY / name).is_file():
             shutil.copy2(REPOSITORY / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)  # what was run at another scale says nothing here
     edit_params(folder / "params.yaml", {"scale": "smoke", **changes})
     run("git", "config", "user.email", "tests@example.org", cwd=folder)
     run("git", "config", "user.name", "tests", cwd=folder)
@@ -160,7 +161,6 @@ def test_a_stage_depends_on_exactly_what_it_uses(reproduced, change, stages):
 
 def test_two_fresh_clones_give_the_same_lock(reproduced, tmp_path):
     other = clone(tmp_path / "clone")
-    (other / "dvc.lock").unlink(missing_ok=True)
     run("dvc", "repro", cwd=other)
     assert (other / "dvc.lock").read_bytes() == (reproduced / "dvc.lock").read_bytes()
 
@@ -185,8 +185,7 @@ def test_a_cache_without_write_permission_stops_repro(small, unprivileged):
     assert "Permission denied" in result.stderr
     assert ".dvc/cache" in result.stderr
     assert not list(cache.iterdir())
-    lock = small / "dvc.lock"
-    assert not lock.exists() or "generate_shapes@10" not in lock.read_text() or "smoke" not in lock.read_text()
+    assert not (small / "dvc.lock").exists()
     cache.chmod(0o755)
     run("dvc", "repro", "generate_shapes@10", cwd=small)
 
