@@ -12,7 +12,6 @@ slows down slows all; the ratio is that of the medians.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,14 +20,13 @@ from statistics import median
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.params import load_params
+from benchmarks.scenes import COUNTS, SCENE, draw_scenes, seconds
 from pipeline.shapes.dataset import draw_sample
-from pipeline.shapes.scenes import CIRCLE, Shapes, draw_counts, draw_shapes, render
-from pipeline.shards import cores, item_rng, process_pool, write_shard
+from pipeline.shapes.scenes import CIRCLE, Shapes, render
+from pipeline.shards import cores, process_pool, write_shard
 
-DENSITY, RESOLUTION, IMAGES, ROUNDS = 50, 256, 200, 5
+RESOLUTION, IMAGES, ROUNDS = 256, 200, 5
 STAGE_IMAGES = 4000
-SCENE = load_params().shapes.scene
 
 
 def with_numpy(shapes: Shapes) -> np.ndarray:
@@ -57,12 +55,6 @@ def with_ours(shapes: Shapes) -> np.ndarray:
     return render(shapes, RESOLUTION, SCENE)
 
 
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def to_files(method: Callable[[Shapes], np.ndarray], scenes: list[Shapes], folder: Path) -> None:
     for i, shapes in enumerate(scenes):
         Image.fromarray(method(shapes)).save(folder / f"{i}.png")
@@ -76,12 +68,7 @@ def report(title: str, times: dict[str, list[float]], images: dict[str, int]) ->
 
 
 def main() -> None:
-    counts = partial(draw_counts, density=DENSITY, scene=SCENE)
-    scenes = []
-    for i in range(IMAGES):
-        rng = item_rng(0, f"benchmark/{i}")
-        scenes.append(draw_shapes(rng, *counts(rng), SCENE))
-
+    scenes = draw_scenes(IMAGES)
     methods = {"ours": with_ours, "NumPy masks": with_numpy, "Pillow, 4x and averaged": with_pillow}
     for method in methods.values():
         method(scenes[0])
@@ -92,7 +79,7 @@ def main() -> None:
     report(f"Rendering alone, one process ({IMAGES} images, {ROUNDS} rounds)", times, dict.fromkeys(methods, IMAGES))
 
     with tempfile.TemporaryDirectory() as folder, process_pool() as parallel_map:
-        sample = partial(draw_sample, name="benchmark", seed=0, counts=counts, scene=SCENE, resolution=RESOLUTION)
+        sample = partial(draw_sample, name="benchmark", seed=0, counts=COUNTS, scene=SCENE, resolution=RESOLUTION)
         shard = Path(folder) / "images.tar"
         list(parallel_map(sample, range(128)))  # processes started
         chains: dict[str, Callable[[], object]] = {

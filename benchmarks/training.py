@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import resource
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -28,26 +26,19 @@ from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 from torchvision.transforms import Compose, Grayscale, ToTensor
 
+from benchmarks.scenes import SCENE, draw_scenes, seconds
 from pipeline import training
 from pipeline.params import load_params
-from pipeline.shapes.network import as_input, build_network, majority_targets
-from pipeline.shapes.scenes import draw_counts, draw_shapes, render
-from pipeline.shards import item_rng
-
-DENSITY = 50
+from pipeline.shapes.network import build_network, majority_targets
+from pipeline.shapes.scenes import render
+from pipeline.shapes.train import update
 
 
 def draw(images: int, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 [N, H, W] and margins [N]."""
-    scene = load_params().shapes.scene
-    counts = partial(draw_counts, density=DENSITY, scene=scene)
-    pixels, margins = [], []
-    for i in range(images):
-        rng = item_rng(0, f"benchmark/{i}")
-        shapes = draw_shapes(rng, *counts(rng), scene)
-        pixels.append(render(shapes, resolution, scene))
-        margins.append(shapes.circles - shapes.squares)
-    return np.stack(pixels), np.array(margins)
+    scenes = draw_scenes(images)
+    pixels = np.stack([render(shapes, resolution, SCENE) for shapes in scenes])
+    return pixels, np.array([shapes.circles - shapes.squares for shapes in scenes])
 
 
 def reference_steps(folder: Path, batch_size: int) -> Iterator[None]:
@@ -75,19 +66,9 @@ def our_steps(pixels: np.ndarray, margins: np.ndarray, batch_size: int) -> Itera
     optimizer, schedule = training.build_optimizer(network.parameters(), settings, 1000)
     while True:
         for batch in torch.randperm(len(images)).split(batch_size):
-            with training.autocast(params.precision, torch.device("cpu")):
-                loss = nn.functional.cross_entropy(network(as_input(images[batch])), targets[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(network, optimizer, images[batch], targets[batch], params.precision)
             schedule.step()
             yield
-
-
-def seconds(step: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def throughput(resolution: int, batch_size: int, rounds: int) -> None:

@@ -65,6 +65,14 @@ class Scene(Section):
     overlap: bool
 
 
+class Variants(Section):
+    """Networks beside the paper's: every architecture, trained `runs` times, on one density's images."""
+
+    density: Density
+    architectures: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+    runs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_distinct)]
+
+
 class Shapes(Section):
     """The shapes study, at every scale."""
 
@@ -73,6 +81,7 @@ class Shapes(Section):
     target: Literal["hard", "soft"]
     margin_densities: Densities
     margins: Margins
+    variants: Variants
 
     @model_validator(mode="after")
     def _margins_fit(self) -> Shapes:
@@ -158,6 +167,15 @@ class Params(Section):
     shapes: Shapes
     scales: Scales
     sources: Sources
+
+    @model_validator(mode="after")
+    def _variants_have_images(self) -> Params:
+        if self.shapes.variants.density not in self.densities:
+            raise ValueError(
+                f"shapes.variants.density = {self.shapes.variants.density} is not one of densities = "
+                f"{self.densities}; change one of them: variants are trained on that density's images"
+            )
+        return self
 
     @property
     def at_scale(self) -> Scale:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import inspect
 import json
 import math
 import os
@@ -32,7 +33,9 @@ class UserError(Exception):
 
 
 def run(main: Callable[..., str], **arguments: type) -> None:
-    """Run a stage from the command line; `arguments` are its required options, by name and type.
+    """Run a stage from the command line; `arguments` are its options, by name and type.
+
+    An option is required unless `main` has a default for it.
 
     `main` returns what it made ('2,000 images'), which is printed with the time it took. A
     UserError or an OSError becomes one line on standard error and exit status 1.
@@ -42,7 +45,8 @@ def run(main: Callable[..., str], **arguments: type) -> None:
     name = module.__spec__.name
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=module.__doc__)
     for argument, kind in arguments.items():
-        parser.add_argument(f"--{argument}", type=kind, required=True)
+        default = inspect.signature(main).parameters[argument].default
+        parser.add_argument(f"--{argument}", type=kind, default=default, required=default is inspect.Parameter.empty)
     options = vars(parser.parse_args())
     label = " ".join([name.removeprefix("pipeline."), *map(str, options.values())])
     start = time.perf_counter()

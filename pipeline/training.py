@@ -16,7 +16,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,7 +129,7 @@ class Checkpoint:
         try:
             return torch.load(self.path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            print(f"{self.path}: cannot be read ({error}); training starts afresh", flush=True)
+            print(f"{self.path}: cannot be read ({error}); the stage starts afresh", flush=True)
             return None
 
     def save(self, state: dict[str, Any]) -> None:
@@ -140,9 +141,9 @@ class Checkpoint:
                 other.unlink()
         self.last_save = time.monotonic()
 
-    def save_if_due(self, state: dict[str, Any]) -> None:
+    def save_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
         if self.due:
-            self.save(state)
+            self.save(state())
 
     def discard(self) -> None:
         """Forget the run: call once its results are on disk."""
@@ -179,17 +180,23 @@ def fit(
     unread: list[dict[str, Tensor]] = []
     for i in tqdm(range(first, steps), label, steps, initial=first, unit="step", disable=None, leave=False):
         unread.append({name: value.detach() for name, value in step(i).items()})
-        due = checkpoint.due
         evaluation_due = (i + 1) % evaluate_every == 0 or i + 1 == steps
-        if due or evaluation_due or len(unread) == FLUSH:
+        if evaluation_due or checkpoint.due or len(unread) == FLUSH:
             _read(unread, history, checkpoint)
         if evaluation_due:
             history.evaluations.append({"step": i + 1, **evaluate()})
-        if due:
-            parts = {name: part.state_dict() for name, part in state.items()}
-            log = {"steps": history.steps, "evaluations": history.evaluations}
-            checkpoint.save({"state": parts, "random": torch.get_rng_state(), "next": i + 1, **log})
+        if not unread:
+            checkpoint.save_if_due(partial(_snapshot, state, history))
     return history
+
+
+def _snapshot(state: dict[str, Stateful], history: History) -> dict[str, Any]:
+    return {
+        "state": {name: part.state_dict() for name, part in state.items()},
+        "random": torch.get_rng_state(),
+        "next": len(history.steps),
+        **asdict(history),
+    }
 
 
 def _read(unread: list[dict[str, Tensor]], history: History, checkpoint: Checkpoint) -> None:

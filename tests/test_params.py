@@ -45,6 +45,8 @@ def test_scene_is_as_published():
         ({"seed": "zero"}, ["seed = 'zero'", "valid integer", "found str"]),
         ({"seed": "0"}, ["seed = '0'", "valid integer", "found str"]),
         ({"threads": True}, ["threads = True", "valid integer"]),
+        ({"densities": [10, 90]}, ["shapes.variants.density = 50", "[10, 90]"]),
+        ({"shapes.variants.runs": [0, 1]}, ["shapes.variants.runs.0 = 0", "greater than or equal to 1"]),
         ({"scale": "huge"}, ["scale = 'huge'", "'smoke', 'laptop' or 'paper'"]),
         ({"lambda": "model"}, ["lambda = 'model'", "'one', 'norm', 'modal' or 'log'"]),
         ({"shapes.target": "firm"}, ["shapes.target = 'firm'", "'hard' or 'soft'"]),

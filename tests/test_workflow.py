@@ -63,7 +63,9 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "generate_shapes",
         "margin_sets",
         "train_resnet",
+        "train_variant",
         "predict_shapes",
+        "predict_variants",
         "evaluate_shapes",
         "figures_shapes",
     }
@@ -80,7 +82,7 @@ def test_every_declared_result_is_there(reproduced):
     assert len(margins) == 9 * 3 * 9
     assert margins["in_paper"].sum() == 9 * 21
     for density in DENSITIES:
-        decisions = pd.read_parquet(reproduced / f"data/shapes/predictions/{density}.parquet")
+        decisions = pd.read_parquet(reproduced / f"data/shapes/predictions/paper/M{density}.parquet")
         assert len(decisions) == 9 * 8 + 27 * 4
         chosen = np.where(decisions["logit_circle"] > decisions["logit_square"], "circle", "square")
         assert (decisions["response"].astype(str) == chosen).all()
@@ -88,7 +90,7 @@ def test_every_declared_result_is_there(reproduced):
 
 def test_the_table_is_what_the_decisions_say(reproduced):
     for cell in json.loads((reproduced / "plots/shapes/accuracy.json").read_text())[::10]:
-        decisions = pd.read_parquet(reproduced / f"data/shapes/predictions/{cell['network']}.parquet")
+        decisions = pd.read_parquet(reproduced / f"data/shapes/predictions/paper/M{cell['network']}.parquet")
         these = decisions[decisions["condition"].astype(str) == f"test/density-{cell['test']}"]
         majority = np.where(these["circles"] > these["squares"], "circle", "square")  # a tie is a square
         assert cell["accuracy"] == pytest.approx((these["response"].astype(str) == majority).mean())
@@ -120,7 +122,14 @@ def test_a_second_run_does_nothing(reproduced):
 def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(reproduced):
     locked = (reproduced / "dvc.lock").read_bytes()
     result = run("dvc", "exp", "run", "-S", "shapes.target=soft", cwd=reproduced)
-    assert ran(result) == {"train_resnet", "predict_shapes", "evaluate_shapes", "figures_shapes"}
+    assert ran(result) == {
+        "train_resnet",
+        "train_variant",
+        "predict_shapes",
+        "predict_variants",
+        "evaluate_shapes",
+        "figures_shapes",
+    }
     assert (reproduced / "dvc.lock").read_bytes() != locked
     diff = run("dvc", "plots", "diff", "HEAD", "workspace", "--out", "diff", cwd=reproduced)
     page = Path(diff.stdout.strip().removeprefix("file://")).read_text()
@@ -168,7 +177,9 @@ def test_two_fresh_clones_give_the_same_lock(reproduced, tmp_path):
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A clone with one density, nothing run yet."""
-    folder = clone(tmp_path / "clone", densities=[10], **{"shapes.margin_densities": [10]})
+    folder = clone(
+        tmp_path / "clone", densities=[10], **{"shapes.variants.density": 10, "shapes.margin_densities": [10]}
+    )
     yield folder
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir() and not path.is_symlink():

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.shapes import psychometric
-from pipeline.shapes.paths import PLOTS, curve_path, margin_name, observer, predictions_path, split_name
+from pipeline.shapes.paths import PLOTS, Network, margin_name, observer, split_name
 from pipeline.shapes.scenes import KINDS
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
@@ -147,15 +147,17 @@ def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -
 
 def main() -> str:
     params = load_params()
-    trials = read_predictions(predictions_path(density) for density in params.densities)
+    trials = read_predictions(Network(density).predictions for density in params.densities)
     by_condition = rates(trials)
     try:
         accuracy = accuracy_table(by_condition, params.densities)
         margins = margin_table(by_condition, params)
     except KeyError as error:
-        raise UserError(f"data/shapes/predictions: no trials of {error}; run 'dvc repro predict_shapes'") from None
+        raise UserError(
+            f"data/shapes/predictions/paper: no trials of {error}; run 'dvc repro predict_shapes'"
+        ) from None
     bias = bias_table(margins, params.seed, params.at_scale.shapes.bootstrap)
-    curves = pd.concat([pd.read_csv(curve_path(density)) for density in params.densities])
+    curves = pd.concat([pd.read_csv(Network(density).curve) for density in params.densities])
     for name, table in {"curves": curves, "accuracy": accuracy, "margins": margins, "bias": bias}.items():
         write_json(PLOTS / f"{name}.json", table.round(6).to_dict("records"))
     write_json("metrics/shapes.json", rounded(summary(accuracy, margins, bias)))

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import difflib
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchvision.models import resnet18
+from torchvision import models
 
+from pipeline.shapes.paths import ARCHITECTURE
 from pipeline.shapes.scenes import CIRCLE, KINDS, SQUARE
+from pipeline.stage import UserError
 
 
 class TinyMapConv2d(nn.Conv2d):
     """A 3 x 3 convolution (stride 1, padding 1) that is one matrix product where its maps are 2 x 2 or smaller.
 
     On the CPU, oneDNN takes about three times as long for such maps, most of it for the gradient
-    of the weights; at 64 x 64 pixels this is a quarter of a training step.
+    of the weights; for ResNet-18 at 64 x 64 pixels this is a quarter of a training step.
     """
+
+    @staticmethod
+    def can_replace(conv: nn.Conv2d) -> bool:
+        return (
+            (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+            and conv.groups == 1
+            and conv.bias is None
+        )
+
+    @classmethod
+    def like(cls, conv: nn.Conv2d) -> TinyMapConv2d:
+        """The same convolution, with the same parameters."""
+        replaced = cls(conv.in_channels, conv.out_channels, kernel_size=3, padding=1, bias=False)
+        replaced.weight = conv.weight
+        return replaced
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -28,16 +47,41 @@ class TinyMapConv2d(nn.Conv2d):
         return (columns @ weight.t()).reshape(b, h, w, -1).permute(0, 3, 1, 2)
 
 
-def build_network() -> nn.Module:
-    """torchvision's ResNet-18 with one input channel: float [B, 1, H, W] in 0..1 -> logits [B, 2], (square, circle)."""
-    network = resnet18(num_classes=len(KINDS))
-    for block, name in ((network.layer4[0], "conv2"), (network.layer4[1], "conv1"), (network.layer4[1], "conv2")):
-        replaced = TinyMapConv2d(512, 512, kernel_size=3, padding=1, bias=False)
-        replaced.weight = getattr(block, name).weight
-        setattr(block, name, replaced)
-    network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's own
+def build_network(architecture: str = ARCHITECTURE) -> nn.Module:
+    """A torchvision classifier with one input channel: float [B, 1, H, W] in 0..1 -> logits [B, 2], (square, circle).
+
+    The paper's is ResNet-18. Raises UserError for a name that is not a classifier of torchvision's.
+    """
+    known = models.list_models(module=models)
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture, known, n=3) or known
+        raise UserError(
+            f"params.yaml: shapes.variants.architectures: {architecture!r}: not a classifier of torchvision's; "
+            f"did you mean one of {', '.join(near)}?"
+        )
+    # the Inceptions' second, auxiliary classifier is not asked
+    options = {"aux_logits": False, "init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
+    network = models.get_model(architecture, weights=None, num_classes=len(KINDS), **options)
+    first = next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    _replace(network, first, _with_one_input_channel(network.get_submodule(first)))
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.Conv2d) and TinyMapConv2d.can_replace(module):
+            _replace(network, name, TinyMapConv2d.like(module))
     return network.to(memory_format=torch.channels_last)
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
+
+
+def _with_one_input_channel(conv: nn.Conv2d) -> nn.Conv2d:
+    """The convolution as it was initialised, of its first input channel alone."""
+    options = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    replaced = nn.Conv2d(1, conv.out_channels, bias=conv.bias is not None, **options)
+    replaced.weight = nn.Parameter(conv.weight.detach()[:, :1].clone())
+    replaced.bias = conv.bias
+    return replaced
 
 
 def majority_targets(margins: np.ndarray, target: str) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+ARCHITECTURE = "resnet18"  # the paper's
 
 DATA = Path("data/shapes")
 METRICS = Path("metrics/shapes")
@@ -19,27 +22,46 @@ def margin_name(density: int, margin: int) -> str:
     return f"margins/density-{density}/margin{margin:+d}"
 
 
-def observer(density: int) -> str:
-    """Name of the network trained at this density: the paper's M_50 is 'M50'."""
-    return f"M{density}"
-
-
 def shard_path(name: str) -> Path:
     """The shard of the images of this name."""
     return DATA / f"{name}.tar"
 
 
-def weights_path(density: int) -> Path:
-    return Path(f"models/shapes/resnet18-{density}.safetensors")
+@dataclass(frozen=True)
+class Network:
+    """One trained network: the paper's M_50 is Network(50); others vary its architecture or its training run."""
+
+    density: int
+    architecture: str = ARCHITECTURE
+    run: int = 0
+
+    @property
+    def group(self) -> str:
+        """Where its files lie: 'paper', or 'variants' for another architecture or a further training run."""
+        return "paper" if (self.architecture, self.run) == (ARCHITECTURE, 0) else "variants"
+
+    @property
+    def name(self) -> str:
+        """As an observer: 'M50', or for instance 'regnet_y_400mf-50-run2'."""
+        return f"M{self.density}" if self.group == "paper" else f"{self.architecture}-{self.density}-run{self.run}"
+
+    @property
+    def weights(self) -> Path:
+        return Path(f"models/shapes/{self.group}/{self.name}.safetensors")
+
+    @property
+    def curve(self) -> Path:
+        return PLOTS / f"training/{self.group}/{self.name}.csv"
+
+    @property
+    def training_metrics(self) -> Path:
+        return METRICS / f"training/{self.group}/{self.name}.json"
+
+    @property
+    def predictions(self) -> Path:
+        return DATA / f"predictions/{self.group}/{self.name}.parquet"
 
 
-def curve_path(density: int) -> Path:
-    return PLOTS / f"training/{density}.csv"
-
-
-def training_metrics_path(density: int) -> Path:
-    return METRICS / f"training/{density}.json"
-
-
-def predictions_path(density: int) -> Path:
-    return DATA / f"predictions/{density}.parquet"
+def observer(density: int) -> str:
+    """Name of the paper's network trained at this density: M_50 is 'M50'."""
+    return Network(density).name

@@ -1,33 +1,39 @@
-"""Train one ResNet-18 to choose the majority shape (implicit-counting, Method; Fig. 1).
+"""Train one network to choose the majority shape (implicit-counting, Method; Fig. 1).
 
     python -m pipeline.shapes.train --density 50
+    python -m pipeline.shapes.train --density 50 --architecture regnet_y_400mf --run 2
 
-At `scale: paper` as published: 12 epochs, batch 64, learning rate 2e-4, cross entropy.
+The first is the paper's: a ResNet-18. The second varies its architecture and all that chance decides
+in training (initial weights, order of the images). At `scale: paper` as published: 12 epochs, batch
+64, learning rate 2e-4, cross entropy.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pipeline import training
+from pipeline import stage, training
 from pipeline.params import load_params
 from pipeline.shapes.dataset import load_images
 from pipeline.shapes.network import as_input, build_network, credit, majority_targets, predict_logits
-from pipeline.shapes.paths import curve_path, shard_path, split_name, training_metrics_path, weights_path
+from pipeline.shapes.paths import ARCHITECTURE, Network, shard_path, split_name
 from pipeline.shards import item_rng
-from pipeline.stage import run, write_bytes, write_json
+from pipeline.stage import write_bytes, write_json
 
 CURVE_POINTS = 40  # of a loss curve, each the mean of as many steps
 
 
-def learning_curve(steps: list[dict[str, float]], density: int, batch_size: int) -> pd.DataFrame:
+def learning_curve(steps: list[dict[str, float]], network: int | str, batch_size: int) -> pd.DataFrame:
     """Loss and accuracy over training, averaged over stretches of about equal length."""
     rows = [
         {
-            "network": density,
+            "network": network,
             "images_seen": int(stretch[-1] + 1) * batch_size,
             "loss": np.mean([steps[i]["loss"] for i in stretch]),
             "accuracy": np.mean([steps[i]["accuracy"] for i in stretch]),
@@ -37,10 +43,24 @@ def learning_curve(steps: list[dict[str, float]], density: int, batch_size: int)
     return pd.DataFrame(rows).round(6)
 
 
-def main(density: int) -> str:
+def update(
+    network: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, targets: Tensor, precision: str
+) -> dict[str, Tensor]:
+    """One training step on a batch. pixels: uint8 [B, H, W]; targets: class probabilities [B, 2]."""
+    with training.autocast(precision, pixels.device):
+        logits = network(as_input(pixels)).float()
+        loss = cross_entropy(logits, targets)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return {"loss": loss, "accuracy": credit(logits, targets).mean()}
+
+
+def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     params = load_params()
     settings = params.at_scale.shapes.training
-    name = f"shapes/train/density-{density}"
+    trained = Network(density, architecture, run)
+    name = f"shapes/train/{trained.name}"
     training.configure(params.seed, name, params.threads)
     device = training.device()
 
@@ -49,23 +69,21 @@ def main(density: int) -> str:
     targets = torch.from_numpy(majority_targets(train.margins, params.shapes.target)).to(device)
     test_targets = torch.from_numpy(majority_targets(test.margins, params.shapes.target))
 
-    network = build_network().to(device)
+    network = build_network(architecture).to(device)
     epoch_steps = len(pixels) // settings.batch_size  # a last, smaller batch is left out
     steps = settings.epochs * epoch_steps
     optimizer, schedule = training.build_optimizer(network.parameters(), settings, steps)
 
-    def step(i: int) -> dict[str, torch.Tensor]:
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> Tensor:
+        return torch.from_numpy(item_rng(params.seed, f"{name}/epoch-{epoch}").permutation(len(pixels))).to(device)
+
+    def step(i: int) -> dict[str, Tensor]:
         epoch, place = divmod(i, epoch_steps)
-        order = item_rng(params.seed, f"{name}/epoch-{epoch}").permutation(len(pixels))
-        batch = torch.from_numpy(order[place * settings.batch_size :][: settings.batch_size]).to(device)
-        with training.autocast(params.precision, device):
-            logits = network(as_input(pixels[batch])).float()
-            loss = cross_entropy(logits, targets[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        batch = order(epoch)[place * settings.batch_size :][: settings.batch_size]
+        values = update(network, optimizer, pixels[batch], targets[batch], params.precision)
         schedule.step()
-        return {"loss": loss, "accuracy": credit(logits, targets[batch]).mean()}
+        return values
 
     def evaluate() -> dict[str, float]:
         with training.autocast(params.precision, device):
@@ -88,14 +106,15 @@ def main(density: int) -> str:
         label=name,
     )
 
-    training.save_weights(weights_path(density), network)
-    curve = learning_curve(history.steps, density, settings.batch_size)
-    write_bytes(curve_path(density), curve.to_csv(index=False).encode())
+    training.save_weights(trained.weights, network)
+    label = density if trained.group == "paper" else trained.name
+    curve = learning_curve(history.steps, label, settings.batch_size)
+    write_bytes(trained.curve, curve.to_csv(index=False).encode())
     epochs = [{name: round(value, 6) for name, value in row.items()} for row in history.evaluations]
-    write_json(training_metrics_path(density), {**epochs[-1], "epochs": epochs})
+    write_json(trained.training_metrics, {**epochs[-1], "epochs": epochs})
     checkpoint.discard()
     return f"{steps:,} steps of {settings.batch_size} images, test accuracy {epochs[-1]['test_accuracy']:.3f},"
 
 
 if __name__ == "__main__":
-    run(main, density=int)
+    stage.run(main, density=int, architecture=str, run=int)

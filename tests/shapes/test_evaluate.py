@@ -68,7 +68,7 @@ def every_trial(params):
     """M10 always answers right; M50 always answers 'circle'."""
     margins = {split_name(d, "test"): [1, -1, -1, 3] for d in params.densities}
     margins |= {margin_name(10, m): [m] * 5 for m in params.shapes.margins}
-    assert set(margins) == set(conditions(params))
+    assert set(margins) == set(conditions("paper", params))
     tables = []
     for density in params.densities:
         for condition, values in margins.items():

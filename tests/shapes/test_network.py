@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torchvision.models import resnet18
+from torchvision.models import get_model, resnet18
 
 from pipeline.shapes.network import TinyMapConv2d, as_input, build_network, credit, majority_targets, predict_logits
 from pipeline.stage import UserError
@@ -35,6 +35,24 @@ def test_it_is_torchvisions_resnet18_but_for_the_input_channel():
     assert differ == ["conv1.weight"]
     assert ours["conv1.weight"].shape == (64, 1, 7, 7)
     assert ours["conv1.weight"].std().item() == pytest.approx(theirs["conv1.weight"].std().item(), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["regnet_y_400mf", "shufflenet_v2_x1_0", "densenet121", "googlenet", "squeezenet1_1"]
+)
+def test_other_classifiers_of_torchvision_take_one_channel_too(architecture):
+    ours = build_network(architecture).state_dict()
+    theirs = get_model(architecture, num_classes=2, **({"init_weights": False} if architecture == "googlenet" else {}))
+    theirs = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("aux")}
+    differ = {name: ours[name].shape for name in theirs if ours[name].shape != theirs[name].shape}
+    (shape,) = differ.values()
+    assert shape[1] == 1
+    assert build_network(architecture)(torch.rand(2, 1, 64, 64)).shape == (2, 2)
+
+
+def test_an_unknown_architecture_is_named_with_its_neighbours():
+    with pytest.raises(UserError, match=r"shapes.variants.architectures: 'resnet19'.*resnet18"):
+        build_network("resnet19")
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 2), (3, 3)])

@@ -178,15 +178,15 @@ def trained(workspace, run_stage):
 
 @pytest.mark.slow
 def test_predictions_killed_between_sets(trained, run_stage):
-    assert run_stage("shapes.predict").returncode == 0
+    assert run_stage("shapes.predict", "--group", "paper").returncode == 0
     undisturbed = digests(trained)
-    assert {f"data/shapes/predictions/{density}.parquet" for density in (10, 50)} < set(undisturbed)
+    assert {f"data/shapes/predictions/paper/M{density}.parquet" for density in (10, 50)} < set(undisturbed)
     shutil.rmtree("data/shapes/predictions")
-    run_killed("shapes.predict", wait_for=".checkpoints/*/*.pt", moments=random.Random(0), spread=0)
-    (kept,) = Path(".checkpoints/shapes.predict").glob("*.pt")
+    run_killed("shapes.predict", "--group", "paper", wait_for=".checkpoints/*/*.pt", moments=random.Random(0), spread=0)
+    (kept,) = Path(".checkpoints/shapes.predict.paper").glob("*.pt")
     assert 0 < len(torch.load(kept)) < 2 + 9  # sets
     shutil.rmtree("data/shapes/predictions", ignore_errors=True)  # as DVC does before it runs a stage
-    assert run_stage("shapes.predict").returncode == 0
+    assert run_stage("shapes.predict", "--group", "paper").returncode == 0
     assert digests(trained) == undisturbed
     assert not list(Path(".checkpoints").glob("*"))
 
@@ -197,9 +197,9 @@ def test_weights_of_another_architecture_stop_prediction(trained, run_stage):
 
     from pipeline.training import save_weights
 
-    save_weights("models/shapes/resnet18-50.safetensors", resnet34())
-    result = run_stage("shapes.predict")
-    assert_one_line_error(result, "models/shapes/resnet18-50.safetensors: does not fit ResNet")
+    save_weights("models/shapes/paper/M50.safetensors", resnet34())
+    result = run_stage("shapes.predict", "--group", "paper")
+    assert_one_line_error(result, "models/shapes/paper/M50.safetensors: does not fit ResNet")
 
 
 def test_another_seed_is_another_result(workspace, run_stage):
