@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -95,6 +95,29 @@ class Shapes(Section):
         return self
 
 
+class ConsistencySet(Section):
+    """One set of predictions for the error-consistency study."""
+
+    predictions: Annotated[list[str], Field(min_length=1)]
+    conditions: str = ""
+    observers: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+    compare: Literal["groups", "differences"]
+    distance: str | None = None
+    watch: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+
+    @model_validator(mode="after")
+    def _distance_is_described(self) -> ConsistencySet:
+        if self.distance is not None and self.distance not in self.observers:
+            raise ValueError(f"distance = '{self.distance}' is not one of observers = {self.observers}")
+        return self
+
+
+class Consistency(Section):
+    """The error-consistency study, at every scale."""
+
+    sets: dict[str, ConsistencySet]
+
+
 class Training(Section):
     """How a network is trained."""
 
@@ -133,8 +156,17 @@ class ShapesAtScale(Section):
         return self
 
 
+class ConsistencyAtScale(Section):
+    """How much of the error-consistency study."""
+
+    trials: Annotated[int, Field(ge=48)]
+    resamples: Annotated[int, Field(ge=10)]
+    draws: Annotated[int, Field(ge=10)]
+
+
 class Scale(Section):
     shapes: ShapesAtScale
+    consistency: ConsistencyAtScale
 
 
 class Scales(Section):
@@ -145,6 +177,8 @@ class Scales(Section):
 
 class Source(Section):
     """Inputs from elsewhere. The shapes study has none: its images are drawn in both sources."""
+
+    trials: Literal["simulated", "published"]
 
 
 class Sources(Section):
@@ -165,6 +199,7 @@ class Params(Section):
     threads: Annotated[int, Field(ge=1, le=256)]
     precision: Literal["auto", "fp32", "bf16"]
     shapes: Shapes
+    consistency: Consistency
     scales: Scales
     sources: Sources
 
@@ -176,6 +211,11 @@ class Params(Section):
                 f"{self.densities}; change one of them: variants are trained on that density's images"
             )
         return self
+
+    @property
+    def inputs(self) -> Source:
+        """The inputs of the chosen source."""
+        return getattr(self.sources, self.source)
 
     @property
     def at_scale(self) -> Scale:
@@ -216,7 +256,13 @@ def _explain(error: dict[str, Any]) -> str:
 
 def _keys(section: tuple) -> list[str]:
     """The keys allowed in the section of params.yaml at this path."""
-    model: Any = reduce(lambda model, key: model.model_fields[key].annotation, section, Params)
+
+    def below(model: Any, key: str) -> Any:
+        if get_origin(model) is dict:  # a section with names of the user's own, such as consistency.sets
+            return get_args(model)[1]
+        return model.model_fields[key].annotation
+
+    model: Any = reduce(below, section, Params)
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -88,20 +88,20 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON whole or not at all; numbers that are undefined (NaN, infinite) become null."""
-    write_bytes(path, (json.dumps(_plain(content), indent=1) + "\n").encode())
+def write_json(path: str | Path, content: Any, decimals: int = 6) -> None:
+    """Write JSON whole or not at all; floats rounded, and null where undefined (NaN, infinite)."""
+    write_bytes(path, (json.dumps(_plain(content, decimals), indent=1) + "\n").encode())
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, decimals: int) -> Any:
     match value:
         case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): _plain(item, decimals) for key, item in value.items()}
         case list() | tuple() | np.ndarray():
-            return [_plain(item) for item in value]
+            return [_plain(item, decimals) for item in value]
         case np.generic():
-            return _plain(value.item())
-        case float() if not math.isfinite(value):
-            return None
+            return _plain(value.item(), decimals)
+        case float():
+            return round(value, decimals) if math.isfinite(value) else None
         case _:
             return value

@@ -100,3 +100,12 @@ def assert_one_line_error(result: subprocess.CompletedProcess, *parts: str) -> N
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     for part in parts:
         assert part in result.stderr
+
+
+@pytest.fixture
+def mirror() -> Path:
+    """The folder with copies of published inputs that STUDIES_MIRROR names; skips where there is none."""
+    folder = os.environ.get("STUDIES_MIRROR")
+    if not folder:
+        pytest.skip("STUDIES_MIRROR is not set: no published inputs at hand")
+    return Path(folder)

@@ -159,16 +159,9 @@ def main() -> str:
     bias = bias_table(margins, params.seed, params.at_scale.shapes.bootstrap)
     curves = pd.concat([pd.read_csv(Network(density).curve) for density in params.densities])
     for name, table in {"curves": curves, "accuracy": accuracy, "margins": margins, "bias": bias}.items():
-        write_json(PLOTS / f"{name}.json", table.round(6).to_dict("records"))
-    write_json("metrics/shapes.json", rounded(summary(accuracy, margins, bias)))
+        write_json(PLOTS / f"{name}.json", table.to_dict("records"))
+    write_json("metrics/shapes.json", summary(accuracy, margins, bias))
     return f"{len(trials):,} decisions of {len(params.densities)} networks"
-
-
-def rounded(value):
-    """Floats to 6 decimals, throughout nested dicts: what `dvc metrics diff` shows."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return round(float(value), 6) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

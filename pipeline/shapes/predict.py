@@ -6,6 +6,8 @@ python -m pipeline.shapes.predict --group variants    other architectures, and f
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import torch
@@ -89,7 +91,8 @@ def main(group: str) -> str:
                 logits[condition] = torch.stack([predict_logits(network, pixels) for network in networks])
             checkpoint.save_if_due(lambda: logits)
         for trained, answers in zip(observers, logits[condition].numpy(), strict=True):
-            tables[trained].append(trials(trained.name, condition, images, answers, params.shapes.target))
+            rows = trials(trained.name, condition, images, answers, params.shapes.target)
+            tables[trained].append(rows.assign(**dataclasses.asdict(trained)))
     for trained, parts in tables.items():
         write_predictions(trained.predictions, pd.concat(parts, ignore_index=True))
     checkpoint.discard()

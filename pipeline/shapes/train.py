@@ -110,7 +110,7 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     label = density if trained.group == "paper" else trained.name
     curve = learning_curve(history.steps, label, settings.batch_size)
     write_bytes(trained.curve, curve.to_csv(index=False).encode())
-    epochs = [{name: round(value, 6) for name, value in row.items()} for row in history.evaluations]
+    epochs = history.evaluations
     write_json(trained.training_metrics, {**epochs[-1], "epochs": epochs})
     checkpoint.discard()
     return f"{steps:,} steps of {settings.batch_size} images, test accuracy {epochs[-1]['test_accuracy']:.3f},"

@@ -1,0 +1,344 @@
+"""Error consistency of every pair of observers in a set of predictions.
+
+    python -m pipeline.consistency.analyse --name trials
+
+The sets are in params.yaml (`consistency.sets`): which predictions, what describes their observers,
+and what pairs are compared by. Intervals are 95% bootstrap percentiles: over trials, resampled within
+conditions; for group means also over trials and observers, which is what a statement about *CNNs* or
+*people* needs rather than one about these CNNs and these people.
+
+Source: Geirhos et al. (2020); papers/error-consistency.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from pipeline.consistency.kappa import (
+    Counts,
+    Design,
+    agreement_bounds,
+    chance_interval,
+    cohens_kappa,
+    expected_within,
+    interval,
+    simulated_kappas,
+)
+from pipeline.consistency.pairs import Observers, Resamples, bootstrap, describe, group_means, observer_weights
+from pipeline.params import ConsistencySet, load_params
+from pipeline.predictions import read_predictions
+from pipeline.shards import item_rng
+from pipeline.stage import UserError, run, write_json
+
+BAND = np.linspace(0.04, 0.96, 47)  # expected agreements at which the chance band is computed
+CUES_DIFFER = " (cues differ)"  # cue-conflict experiments again, without images whose shape and texture agree
+
+
+def read_set(settings: ConsistencySet) -> pd.DataFrame:
+    """All trials of a set, with 'experiment' (a condition's name up to the first slash) beside 'condition'."""
+    paths = [path for folder in settings.predictions for path in sorted(Path(folder).glob("*.parquet"))]
+    if not paths:
+        raise UserError(f"no .parquet file in {', '.join(settings.predictions)}; run 'dvc repro'")
+    trials = read_predictions(paths)
+    if missing := [name for name in settings.observers if name not in trials]:
+        raise UserError(f"{paths[0]}: lacks the columns {missing} that describe its observers; has {list(trials)}")
+    condition = trials["condition"].astype(str)
+    trials = trials[condition.str.startswith(settings.conditions)].copy()
+    if trials.empty:
+        raise UserError(f"{paths[0].parent}: no condition begins with '{settings.conditions}'")
+    trials[["experiment", "condition"]] = trials["condition"].astype(str).str.split("/", n=1, expand=True)
+    if "texture" in trials:
+        differ = trials[trials["texture"].notna() & (trials["texture"].astype(str) != trials["category"].astype(str))]
+        trials = pd.concat([trials, differ.assign(experiment=differ["experiment"] + CUES_DIFFER)])
+    return trials
+
+
+def designs(trials: pd.DataFrame, observers: Observers) -> dict[str, Design]:
+    """One design a condition, observers in their order; conditions from the easiest to the hardest."""
+    by_condition = {}
+    for condition, rows in trials.groupby("condition", observed=True):
+        answers = rows.astype({"observer": str, "image": str, "correct": float})
+        correct = answers.pivot_table(index="observer", columns="image", values="correct")
+        correct = correct.reindex(observers.names)
+        by_condition[condition] = Design(correct.to_numpy() == 1, correct.notna().to_numpy())
+    ease = trials.groupby("condition", observed=True)["correct"].mean()
+    return {condition: by_condition[condition] for condition in ease.sort_values(ascending=False, kind="stable").index}
+
+
+def analyse_experiment(
+    trials: pd.DataFrame, settings: ConsistencySet, resamples: int, seed: int
+) -> dict[str, pd.DataFrame]:
+    """Tables of one experiment: 'pairs', 'groups', 'conditions', 'observers', and 'distances' where there is one."""
+    experiment = trials["experiment"].iloc[0]
+    observers = describe(trials, settings)
+    names = observers.names
+    if len(names) < 2:
+        raise UserError(f"experiment {experiment}: one observer only, {names[0]}; error consistency needs two")
+    membership = observers.membership
+    parts = designs(trials, observers)
+    counts = [part.counts() for part in parts.values()]
+    pooled = sum(counts[1:], counts[0])
+    within = cohens_kappa(pooled.observed, expected_within(counts))
+    rng = item_rng(seed, f"consistency/{experiment}")
+    drawn = bootstrap(list(parts.values()), membership.to_numpy(float), resamples, rng)
+    weights = observer_weights(observers, resamples, rng)
+
+    design = next(iter(parts.values()))
+    first, second = design.first, design.second
+    low, high = interval(drawn.kappa)
+    within_low, within_high = interval(drawn.within)
+    chance_low, chance_high = chance_interval(pooled.first, pooled.second, np.maximum(pooled.trials, 1))
+    least, most = agreement_bounds(pooled.first / pooled.trials, pooled.second / pooled.trials)
+    pairs = pd.DataFrame(
+        {
+            "experiment": experiment,
+            "first": names[first],
+            "second": names[second],
+            "pair": observers.labels,
+            "trials": pooled.trials.astype(int),
+            "accuracy_first": pooled.first / pooled.trials,
+            "accuracy_second": pooled.second / pooled.trials,
+            "expected": pooled.expected,
+            "observed": pooled.observed,
+            "observed_least": least,
+            "observed_most": most,
+            "kappa": pooled.kappa,
+            "low": low,
+            "high": high,
+            "chance_low": chance_low,
+            "chance_high": chance_high,
+            "kappa_within": within,
+            "within_low": within_low,
+            "within_high": within_high,
+        }
+    )
+    tables = {
+        "pairs": pairs,
+        "groups": _groups(pairs, membership, drawn, weights),
+        "conditions": _by_condition(experiment, parts, counts, membership, drawn),
+        "observers": _observers(experiment, observers, pairs, trials),
+    }
+    if observers.distances is not None:
+        tables["distances"] = _distances(experiment, observers, pairs, drawn)
+    return tables
+
+
+def _groups(pairs: pd.DataFrame, membership: pd.DataFrame, drawn: Resamples, weights: np.ndarray) -> pd.DataFrame:
+    matrix = membership.to_numpy(float)
+    drawn_kappas = {"kappa": drawn.kappa, "within": drawn.within}
+    over_trials = {name: interval(group_means(values, matrix)) for name, values in drawn_kappas.items()}
+    over_both = {name: interval(group_means(values, matrix, weights)) for name, values in drawn_kappas.items()}
+    rows = []
+    for i, label in enumerate(membership.columns):
+        these = pairs[membership[label].to_numpy()]
+        involved = pd.unique(these[["first", "second"]].to_numpy().ravel())
+        enough = len(involved) > 2  # two observers make one pair, however they are resampled
+        row = {
+            "experiment": these["experiment"].iloc[0],
+            "pair": label,
+            "pairs": len(these),
+            "undefined": int(these["kappa"].isna().sum()),
+            "beyond_chance": int((these["kappa"] > these["chance_high"]).sum()),
+            "observed": these["observed"].mean(),
+            "expected": these["expected"].mean(),
+        }
+        for name, column in (("kappa", "kappa"), ("within", "kappa_within")):
+            row[column] = these[column].mean()
+            row[f"{name}_low"], row[f"{name}_high"] = over_trials[name][0][i], over_trials[name][1][i]
+            row[f"{name}_low_observers"] = over_both[name][0][i] if enough else np.nan
+            row[f"{name}_high_observers"] = over_both[name][1][i] if enough else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _by_condition(
+    experiment: str, parts: dict[str, Design], counts: list[Counts], membership: pd.DataFrame, drawn: Resamples
+) -> pd.DataFrame:
+    matrix = membership.to_numpy(float)
+    rows = []
+    for c, (condition, count) in enumerate(zip(parts, counts, strict=True)):
+        means = group_means(count.kappa, matrix)
+        undefined = np.isnan(count.kappa).astype(float) @ matrix
+        low, high = interval(drawn.by_condition[c])
+        accuracy = group_means((count.first + count.second) / 2 / np.maximum(count.trials, 1), matrix)
+        for i, label in enumerate(membership.columns):
+            rows.append(
+                {
+                    "experiment": experiment,
+                    "condition": condition,
+                    "place": c,
+                    "pair": label,
+                    "accuracy": accuracy[i],
+                    "kappa": means[i],
+                    "low": low[i],
+                    "high": high[i],
+                    "undefined": int(undefined[i]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _observers(experiment: str, observers: Observers, pairs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Each observer's accuracy, and its mean kappa with the others of each kind of pair."""
+    accuracy = trials.groupby(trials["observer"].astype(str))["correct"].mean()
+    both = pd.concat([pairs.rename(columns={"first": "observer"}), pairs.rename(columns={"second": "observer"})])
+    mean = both.groupby(["observer", "pair"], sort=True)["kappa"].mean().reset_index()
+    mean.insert(0, "experiment", experiment)
+    mean["accuracy"] = mean["observer"].map(accuracy.astype(float))
+    described = observers.table.astype({"observer": str}).set_index("observer")
+    return mean.join(described, on="observer")
+
+
+def _distances(experiment: str, observers: Observers, pairs: pd.DataFrame, drawn: Resamples) -> pd.DataFrame:
+    """Mean kappa of the pairs at each distance, the pairs of every label apart; and Spearman's correlation with it."""
+    rows = []
+    for label in pd.unique(observers.labels[observers.distances > 0]):
+        these = np.flatnonzero(observers.labels == label)
+        distances = observers.distances[these]
+        if len(np.unique(distances)) < 3:
+            continue
+        matrix = (distances[:, None] == np.unique(distances)).astype(float)
+        for name, column, values in (("pooled", "kappa", drawn.kappa), ("within", "kappa_within", drawn.within)):
+            kappa = pairs[column].to_numpy()[these]
+            defined = ~np.isnan(kappa)
+            low, high = interval(group_means(values[:, these], matrix))
+            means = group_means(kappa, matrix)
+            correlations = np.array([_spearman(distances, sample) for sample in values[:, these]])
+            bounds = interval(correlations)
+            for i, distance in enumerate(np.unique(distances)):
+                rows.append(
+                    {
+                        "experiment": experiment,
+                        "pair": label,
+                        "kappa_of": name,
+                        "distance": distance,
+                        "pairs": int(matrix[:, i].sum()),
+                        "kappa": means[i],
+                        "low": low[i],
+                        "high": high[i],
+                        "spearman": _spearman(distances[defined], kappa[defined]),
+                        "spearman_low": bounds[0],
+                        "spearman_high": bounds[1],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's correlation; NaN where it is undefined."""
+    defined = ~np.isnan(y)
+    if len(np.unique(x[defined])) < 2 or len(np.unique(y[defined])) < 2:
+        return np.nan
+    return float(spearmanr(x[defined], y[defined]).statistic)
+
+
+def chance_band(trials: int, draws: int, rng: np.random.Generator) -> pd.DataFrame:
+    """95% of kappa of two independent observers: simulated as in the paper's appendix, and exact.
+
+    At each expected agreement, both are as accurate as one another (above 1/2), or one as accurate as
+    the other is inaccurate (below).
+    """
+    rows = []
+    for expected in BAND:
+        skill = np.sqrt(abs(2 * expected - 1))
+        p_a, p_b = (1 + skill) / 2, (1 + skill) / 2 if expected >= 0.5 else (1 - skill) / 2
+        simulated = interval(simulated_kappas(p_a, p_b, trials, draws, rng))
+        exact = chance_interval(round(p_a * trials), round(p_b * trials), trials)
+        bounds = {
+            "simulated_low": simulated[0],
+            "simulated_high": simulated[1],
+            "exact_low": exact[0],
+            "exact_high": exact[1],
+        }
+        rows.append({"trials": trials, "expected": expected, **{name: float(bound) for name, bound in bounds.items()}})
+    return pd.DataFrame(rows)
+
+
+def summary(tables: dict[str, pd.DataFrame], settings: ConsistencySet) -> dict:
+    """The set's numbers by experiment, for `dvc metrics`."""
+    numbers: dict[str, dict] = {}
+    for experiment, pairs in tables["pairs"].groupby("experiment", sort=False):
+        groups = tables["groups"][tables["groups"]["experiment"] == experiment]
+        several = (tables["conditions"]["experiment"] == experiment) & (tables["conditions"]["place"] > 0)
+        within = [] if several.any() else [c for c in groups if "within" in c]  # the same numbers again
+        columns = [c for c in groups if c not in ("experiment", "pair", *within)]
+        entry: dict = {
+            "observers": len(pd.unique(pairs[["first", "second"]].to_numpy().ravel())),
+            "trials": int(pairs["trials"].max()),
+            "pairs": len(pairs),
+            "undefined": int(pairs["kappa"].isna().sum()),
+            "groups": {row["pair"]: {c: row[c] for c in columns} for _, row in groups.iterrows()},
+            "most_consistent": {},
+        }
+        for label, rows in pairs.dropna(subset=["kappa"]).groupby("pair"):
+            best = rows.loc[rows["kappa"].idxmax()]
+            entry["most_consistent"][label] = {"observers": f"{best['first']}, {best['second']}", **_kappa(best)}
+        for watched in settings.watch:
+            row = pairs[pairs[["first", "second"]].isin(watched).all(axis=1)]
+            if len(row):
+                entry.setdefault("watched", {})[" - ".join(watched)] = {
+                    **_kappa(row.iloc[0]),
+                    **_standing(row.iloc[0], pairs),
+                }
+        if "distances" in tables:
+            rows = tables["distances"].query("experiment == @experiment").drop_duplicates(["pair", "kappa_of"])
+            entry["kappa_by_distance"] = {
+                f"{row['pair']}, {row['kappa_of']}": {
+                    "spearman": row["spearman"],
+                    "low": row["spearman_low"],
+                    "high": row["spearman_high"],
+                }
+                for _, row in rows.iterrows()
+            }
+        numbers[experiment] = entry
+    return numbers
+
+
+def _kappa(row: pd.Series) -> dict:
+    return {name: row[name] for name in ("kappa", "low", "high", "kappa_within", "within_low", "within_high")}
+
+
+def _standing(row: pd.Series, pairs: pd.DataFrame) -> dict:
+    """Share of the pairs within either observer's group whose kappa is lower, e.g. of all pairs 'cnn - cnn'."""
+    shares = {}
+    for group in dict.fromkeys(row["pair"].split(" - ")):
+        same = pairs.loc[pairs["pair"] == f"{group} - {group}", "kappa"].dropna()
+        if len(same):
+            shares[group] = (same < row["kappa"]).mean()
+    return {"above_share_of_pairs_within": shares} if shares else {}
+
+
+def main(name: str) -> str:
+    params = load_params()
+    sets = params.consistency.sets
+    if name not in sets:
+        raise UserError(f"params.yaml: consistency.sets has no '{name}', only {', '.join(sets)}")
+    settings, scale = sets[name], params.at_scale.consistency
+    trials = read_set(settings)
+    unscored = int(trials["correct"].isna().sum())  # no answer is right: a tie, under soft targets
+    trials = trials.dropna(subset=["correct"])
+    results = [
+        analyse_experiment(rows, settings, scale.resamples, params.seed)
+        for _, rows in trials.groupby("experiment", sort=True)
+    ]
+    tables = {key: pd.concat([result[key] for result in results], ignore_index=True) for key in results[0]}
+    lengths = sorted(tables["pairs"]["trials"].unique(), reverse=True)
+    tables["band"] = pd.concat(
+        [chance_band(int(n), scale.draws, item_rng(params.seed, f"consistency/band/{n}")) for n in lengths[:4] if n],
+        ignore_index=True,
+    )
+    for key, table in tables.items():
+        write_json(f"plots/consistency/{name}/{key}.json", table.to_dict("records"))
+    write_json(
+        f"metrics/consistency/{name}.json",
+        {"trials_without_a_right_answer": unscored, **summary(tables, settings)},
+    )
+    return f"{len(tables['pairs']):,} pairs in {len(results)} experiments"
+
+
+if __name__ == "__main__":
+    run(main, name=str)

@@ -1,0 +1,200 @@
+"""Figures of the error-consistency study, for one set of predictions (Geirhos et al. 2020, Figs. 1 to 5).
+
+    python -m pipeline.consistency.figures --name trials
+
+Agreement observed against expected, with bounds and chance band; kappa by accuracy; the matrix of all
+kappas, clustered; kappa by condition and by distance, where there are any.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
+
+from pipeline.consistency.kappa import agreement_bounds_at
+from pipeline.figures import COLOURS, SEQUENTIAL, figure
+from pipeline.params import load_params
+from pipeline.stage import UserError, run
+
+SHOWN = 6  # kinds of pairs in their own colours, those with most pairs; the others are grey
+OTHER = "#bbbbbb"
+
+
+def read_table(name: str, table: str) -> pd.DataFrame:
+    path = Path(f"plots/consistency/{name}/{table}.json")
+    return pd.DataFrame(json.loads(path.read_text())) if path.exists() else pd.DataFrame()
+
+
+def colours_of(pairs: pd.DataFrame) -> dict[str, str]:
+    """A colour for each kind of pair, the same in every figure; kinds of few pairs share a grey."""
+    order = pairs["pair"].value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable").index
+    return {label: COLOURS[i] if i < SHOWN else OTHER for i, label in enumerate(order)}
+
+
+def _panels(number: int) -> dict:
+    return {"ncols": number, "figsize": (4.3 * number, 4.2), "squeeze": False}
+
+
+def _legend(axes: Axes, colours: dict[str, str], **options) -> None:
+    handles = [
+        plt.Line2D([], [], color=c, marker="o", ls="", label=label) for label, c in colours.items() if c != OTHER
+    ]
+    if OTHER in colours.values():
+        handles.append(plt.Line2D([], [], color=OTHER, marker="o", ls="", label="other pairs"))
+    axes.legend(handles=handles, **options)
+
+
+def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
+    """Observed against expected agreement (the paper's Fig. 1): on the diagonal, nothing beyond chance."""
+    colours, experiments = colours_of(pairs), list(pairs["experiment"].unique())
+    grid = np.linspace(0, 1, 201)
+    with figure(folder / "agreement.png", **_panels(len(experiments))) as (_, axes):
+        for ax, experiment in zip(axes.flat, experiments, strict=True):
+            rows = pairs[pairs["experiment"] == experiment]
+            least, most = agreement_bounds_at(grid)
+            ax.plot(grid, least, grid, most, color="#999999", lw=1)
+            trials = band["trials"].iloc[(band["trials"] - rows["trials"].median()).abs().argmin()]
+            chance = band[band["trials"] == trials]
+            observed = [
+                chance["expected"] + chance[side] * (1 - chance["expected"]) for side in ("exact_low", "exact_high")
+            ]
+            ax.fill_between(chance["expected"], *observed, color="#dddddd", lw=0)
+            ax.plot([0, 1], [0, 1], color="#999999", lw=1, ls=":")
+            for label in reversed(colours):
+                these = rows[rows["pair"] == label]
+                ax.plot(these["expected"], these["observed"], "o", color=colours[label], ms=3.5, alpha=0.7, mew=0)
+            ax.set(
+                title=_short(experiment),
+                xlabel="agreement expected by chance",
+                xlim=(0, 1),
+                ylim=(0, 1),
+                aspect="equal",
+            )
+        axes[0, 0].set_ylabel("agreement observed")
+        _legend(axes[0, 0], colours, loc="lower right", fontsize=7.5)
+
+
+def by_accuracy(folder: Path, observers: pd.DataFrame, groups: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    """Each observer's mean kappa with others against its accuracy (after the paper's Fig. 3); dashed: means."""
+    colours, experiments = colours_of(pairs), list(pairs["experiment"].unique())
+    with figure(folder / "kappa_by_accuracy.png", **_panels(len(experiments)), sharey=True) as (_, axes):
+        for ax, experiment in zip(axes.flat, experiments, strict=True):
+            rows = observers[observers["experiment"] == experiment]
+            for label in reversed(colours):
+                these = rows[rows["pair"] == label]
+                ax.plot(these["accuracy"], these["kappa"], "o", color=colours[label], ms=4, alpha=0.8, mew=0)
+                mean = groups[(groups["experiment"] == experiment) & (groups["pair"] == label)]
+                if len(mean) and colours[label] != OTHER:
+                    row = mean.iloc[0]
+                    ax.axhline(row["kappa"], color=colours[label], lw=1, ls="--")
+            ax.axhline(0, color="#888888", lw=1, ls=":")
+            ax.set(title=_short(experiment), xlabel="accuracy of the observer")
+        axes[0, 0].set_ylabel("kappa with others, mean")
+        _legend(axes[0, -1], colours, fontsize=7.5)
+
+
+def matrix(folder: Path, pairs: pd.DataFrame) -> None:
+    """All kappas of the experiment with most trials, observers ordered by average-linkage clustering on 1 - kappa."""
+    experiment = pairs.groupby("experiment", sort=False)["trials"].max().idxmax()
+    rows = pairs[pairs["experiment"] == experiment]
+    names = sorted(set(rows["first"]) | set(rows["second"]))
+    kappa = pd.DataFrame(np.nan, index=names, columns=names)
+    for row in rows.itertuples():
+        kappa.loc[row.first, row.second] = kappa.loc[row.second, row.first] = row.kappa
+    distance = 1 - kappa.fillna(0).to_numpy()
+    np.fill_diagonal(distance, 0)
+    order = hierarchy.leaves_list(
+        hierarchy.linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+    )
+    kappa = kappa.iloc[order, order]
+    side = max(5.0, 0.21 * len(names) + 2.5)
+    with figure(folder / "matrix.png", figsize=(side + 0.8, side)) as (drawing, ax):
+        ax.set_facecolor("#eeeeee")  # undefined, and the diagonal
+        image = ax.imshow(kappa, cmap=SEQUENTIAL, vmin=min(0, np.nanmin(kappa)), vmax=max(0.8, np.nanmax(kappa)))
+        labels = [_short(name, 28) for name in kappa.index]
+        ax.set_xticks(range(len(names)), labels, rotation=90, fontsize=7)
+        ax.set_yticks(range(len(names)), labels, fontsize=7)
+        ax.grid(visible=False)
+        ax.set(title=f"Error consistency, {_short(experiment)}")
+        drawing.colorbar(image, label="kappa", shrink=0.8)
+
+
+def by_condition(folder: Path, conditions: pd.DataFrame, pairs: pd.DataFrame) -> bool:
+    """Mean kappa of each kind of pair in each condition, for experiments that have several."""
+    several = conditions.groupby("experiment", sort=False)["condition"].nunique()
+    experiments = list(several[several > 1].index)
+    if not experiments:
+        return False
+    colours = colours_of(pairs)
+    widths = [max(4.3, 0.32 * several[experiment]) for experiment in experiments]
+    options = {"ncols": len(experiments), "figsize": (sum(widths), 4.6), "width_ratios": widths, "squeeze": False}
+    with figure(folder / "conditions.png", **options, sharey=True) as (_, axes):
+        for ax, experiment in zip(axes.flat, experiments, strict=True):
+            rows = conditions[conditions["experiment"] == experiment]
+            for label in [label for label, colour in colours.items() if colour != OTHER]:
+                these = rows[rows["pair"] == label].astype({"kappa": float, "low": float, "high": float})
+                ax.plot(these["place"], these["kappa"], "o-", color=colours[label])
+                ax.fill_between(these["place"], these["low"], these["high"], color=colours[label], alpha=0.12, lw=0)
+            names = rows.drop_duplicates("place").sort_values("place")
+            ax.set_xticks(names["place"], names["condition"], rotation=90, fontsize=7)
+            ax.axhline(0, color="#888888", lw=1, ls=":")
+            ax.set(title=_short(experiment), xlabel="condition, from the easiest to the hardest")
+        axes[0, 0].set_ylabel("kappa, mean over pairs")
+        _legend(axes[0, 0], colours, fontsize=7.5)
+    return True
+
+
+def by_distance(folder: Path, distances: pd.DataFrame, attribute: str) -> bool:
+    """Mean kappa of pairs at each distance in a numeric attribute of observers, pooled and within conditions."""
+    if distances.empty:
+        return False
+    panels = list(distances.groupby(["experiment", "pair"], sort=False))
+    with figure(folder / "distance.png", **_panels(len(panels))) as (_, axes):
+        for ax, ((experiment, label), rows) in zip(axes.flat, panels, strict=True):
+            for colour, (name, curve) in zip(COLOURS, rows.groupby("kappa_of", sort=False), strict=False):
+                curve = curve.astype({"kappa": float, "low": float, "high": float})
+                of = {"pooled": "all trials", "within": "within conditions"}[name]
+                rho = curve["spearman"].iloc[0]
+                text = "undefined" if pd.isna(rho) else f"{rho:+.2f}"
+                ax.plot(curve["distance"], curve["kappa"], "o-", color=colour, label=f"{of}: Spearman {text}")
+                ax.fill_between(curve["distance"], curve["low"], curve["high"], color=colour, alpha=0.15, lw=0)
+            ax.axhline(0, color="#888888", lw=1, ls=":")
+            ax.set(
+                title=f"{_short(experiment)}, {label}",
+                xlabel=f"difference in {attribute}",
+                ylabel="kappa, mean over pairs",
+            )
+            ax.legend()
+    return True
+
+
+def _short(name: str, length: int = 40) -> str:
+    name = re.sub(r"^(texture-shape|noise-generalisation)_", "", name)
+    name = name.replace("resnet50-trained-on-", "resnet50 ").replace("-then-finetuned-on-IN", ", fine-tuned IN")
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def main(name: str) -> str:
+    sets = load_params().consistency.sets
+    if name not in sets:
+        raise UserError(f"params.yaml: consistency.sets has no '{name}', only {', '.join(sets)}")
+    folder = Path(f"plots/consistency_figures/{name}")
+    pairs = read_table(name, "pairs")
+    agreement(folder, pairs, read_table(name, "band"))
+    by_accuracy(folder, read_table(name, "observers"), read_table(name, "groups"), pairs)
+    matrix(folder, pairs)
+    drawn = 3 + by_condition(folder, read_table(name, "conditions"), pairs)
+    drawn += by_distance(folder, read_table(name, "distances"), sets[name].distance or "")
+    return f"{drawn} figures"
+
+
+if __name__ == "__main__":
+    run(main, name=str)
