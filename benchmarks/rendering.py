@@ -20,7 +20,7 @@ from statistics import median
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.scenes import COUNTS, SCENE, draw_scenes, seconds
+from benchmarks.common import COUNTS, SCENE, draw_scenes, seconds
 from pipeline.shapes.dataset import draw_sample
 from pipeline.shapes.scenes import CIRCLE, Shapes, render
 from pipeline.shards import cores, process_pool, write_shard

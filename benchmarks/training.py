@@ -26,7 +26,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 from torchvision.transforms import Compose, Grayscale, ToTensor
 
-from benchmarks.scenes import SCENE, draw_scenes, seconds
+from benchmarks.common import SCENE, draw_scenes, seconds
 from pipeline import training
 from pipeline.params import load_params
 from pipeline.shapes.network import build_network, majority_targets

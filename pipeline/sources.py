@@ -82,6 +82,8 @@ def fetch(name: str, source: Source | None = None) -> Path:
     held: dict[str, str] = json.loads(LOCK.read_text()) if LOCK.exists() else {}
     objects = _list(name, source, folder)
     known = {path: source.files.get(path) or held.get(f"{name}/{path}") for path in sorted({*source.files, *objects})}
+    for parent in {(folder / path).parent for path in known}:
+        parent.mkdir(parents=True, exist_ok=True)  # pooch's threads would race for it
     store = pooch.create(folder, source.url, registry=known, retry_if_failed=RETRIES)
 
     def get(path: str) -> str:

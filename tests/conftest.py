@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,12 @@ def edit_params(path: Path, changes: dict[str, object]) -> None:
         yaml.dump(content, file)
 
 
+def copy_params(folder: Path, **changes: object) -> None:
+    """Our params.yaml at `scale: smoke`, changed so, in a folder."""
+    shutil.copy(REPOSITORY / "params.yaml", folder)
+    edit_params(folder / "params.yaml", {"scale": "smoke", **changes})
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """workspace(**changes) makes the current folder a fresh one with our params.yaml at `scale: smoke`, changed so."""
@@ -36,8 +43,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     def make(name: str = "workspace", **changes: object) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
-        edit_params(folder / "params.yaml", {"scale": "smoke", **changes})
+        copy_params(folder, **changes)
         monkeypatch.chdir(folder)
         return folder
 
@@ -102,8 +108,7 @@ def assert_one_line_error(result: subprocess.CompletedProcess, *parts: str) -> N
         assert part in result.stderr
 
 
-@pytest.fixture
-def mirror() -> Path:
+def published_inputs() -> Path:
     """The folder with copies of published inputs that STUDIES_MIRROR names; skips where there is none."""
     folder = os.environ.get("STUDIES_MIRROR")
     if not folder:

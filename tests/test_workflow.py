@@ -68,6 +68,10 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "predict_variants",
         "evaluate_shapes",
         "figures_shapes",
+        "collect_trials",
+        "consistency_trials",
+        "consistency_counters",
+        "figures_consistency",
     }
     run("git", "add", "--all", cwd=folder)
     run("git", "commit", "--quiet", "--message", "reproduced", cwd=folder)
@@ -108,7 +112,9 @@ def test_figures_are_pictures(reproduced):
 def test_metrics_and_plots_show(reproduced):
     assert "own_test_accuracy.mean" in run("dvc", "metrics", "show", cwd=reproduced).stdout
     run("dvc", "plots", "show", "--out", "shown", cwd=reproduced)
-    assert "Training loss" in (reproduced / "shown/index.html").read_text()
+    page = (reproduced / "shown/index.html").read_text()
+    for title in ("Training loss", "Error consistency of people and networks", "Error consistency of the counters"):
+        assert title in page
     shutil.rmtree(reproduced / "shown")
 
 
@@ -129,6 +135,8 @@ def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(re
         "predict_variants",
         "evaluate_shapes",
         "figures_shapes",
+        "consistency_counters",
+        "figures_consistency",
     }
     assert (reproduced / "dvc.lock").read_bytes() != locked
     diff = run("dvc", "plots", "diff", "HEAD", "workspace", "--out", "diff", cwd=reproduced)
@@ -150,6 +158,8 @@ def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(re
     [
         ("scales.smoke.shapes.bootstrap=60", {"evaluate_shapes"}),
         ("scales.smoke.shapes.margin_images=6", {"margin_sets"}),
+        ("scales.smoke.consistency.resamples=120", {"consistency_trials", "consistency_counters"}),
+        ("scales.smoke.consistency.trials=112", {"collect_trials"}),
         ("scales.laptop.shapes.images=6000", set()),
         ("scales.paper.shapes.training.epochs=13", set()),
     ],

@@ -284,8 +284,9 @@ def summary(tables: dict[str, pd.DataFrame], settings: ConsistencySet) -> dict:
                     **_kappa(row.iloc[0]),
                     **_standing(row.iloc[0], pairs),
                 }
-        if "distances" in tables:
-            rows = tables["distances"].query("experiment == @experiment").drop_duplicates(["pair", "kappa_of"])
+        if len(tables.get("distances", [])):
+            rows = tables["distances"]
+            rows = rows[rows["experiment"] == experiment].drop_duplicates(["pair", "kappa_of"])
             entry["kappa_by_distance"] = {
                 f"{row['pair']}, {row['kappa_of']}": {
                     "spearman": row["spearman"],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import published_inputs
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.consistency import error_consistency, read_trials
@@ -163,12 +164,7 @@ def test_kinds_of_observers(observer, kind):
 
 @pytest.fixture(scope="module")
 def published() -> pd.DataFrame:
-    import os
-
-    folder = os.environ.get("STUDIES_MIRROR")
-    if not folder:
-        pytest.skip("STUDIES_MIRROR is not set: no published trials at hand")
-    return read_trials(Path(folder) / "error-consistency")
+    return read_trials(published_inputs() / "error-consistency")
 
 
 def test_the_published_trials_are_complete(published):

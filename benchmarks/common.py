@@ -1,4 +1,4 @@
-"""The scenes that the benchmarks draw, and the clock."""
+"""What benchmarks share: the scenes that they draw, and the clock."""
 
 from __future__ import annotations
 

@@ -1,0 +1,236 @@
+"""The analysis stage, on planted predictions and on the published trials, against independent computations."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import assert_one_line_error, copy_params, published_inputs, stage_command, stage_environment
+from sklearn.metrics import cohen_kappa_score
+
+from pipeline.consistency.kappa import Design
+from pipeline.consistency.pairs import bootstrap, describe, group_means, observer_weights
+from pipeline.params import ConsistencySet
+from pipeline.predictions import write_predictions
+
+GROUPS = ConsistencySet(predictions=["data/consistency/trials"], observers=["kind"], compare="groups")
+COUNTERS = ConsistencySet(
+    predictions=["."], observers=["architecture", "density", "run"], compare="differences", distance="density"
+)
+
+
+def table(name: str, of: str = "trials") -> pd.DataFrame:
+    return pd.DataFrame(json.loads(Path(f"plots/consistency/{of}/{name}.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def analysed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the stages have run on the published trials."""
+    published_inputs()
+    folder = tmp_path_factory.mktemp("analysed")
+    copy_params(folder, source="published", **{"scales.smoke.consistency.resamples": 300})
+    for stage in (["collect"], ["analyse", "--name", "trials"], ["figures", "--name", "trials"]):
+        command = stage_command(f"consistency.{stage[0]}", *stage[1:])
+        subprocess.run(command, cwd=folder, env=stage_environment(), check=True)
+    return folder
+
+
+@pytest.fixture
+def analysed(analysed_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(analysed_once)
+    return analysed_once
+
+
+def test_published_groups_and_pairs_are_those_of_scikit_learn(analysed):
+    pairs, groups = table("pairs"), table("groups")
+    trials = pd.concat(map(pd.read_parquet, sorted(Path("data/consistency/trials").glob("*.parquet"))))
+    trials = trials.astype({"observer": str, "condition": str, "image": str, "kind": str})
+    for experiment in ("texture-shape_cue-conflict", "texture-shape_edges"):
+        rows = trials[trials["condition"] == f"{experiment}/-"]
+        correct = rows.pivot_table(index="observer", columns="image", values="correct", aggfunc="sum").astype(int)
+        kind = rows.drop_duplicates("observer").set_index("observer")["kind"]
+        kappas: dict[str, list[float]] = {}
+        found = pairs[pairs["experiment"] == experiment]
+        assert len(found) == 595
+        reported = {frozenset((r.first, r.second)): r.kappa for r in found.itertuples()}
+        for a, b in combinations(correct.index, 2):
+            kappa = cohen_kappa_score(correct.loc[a], correct.loc[b])
+            assert reported[frozenset((a, b))] == pytest.approx(kappa, abs=1e-6)  # JSON has six decimals
+            kappas.setdefault(" - ".join(sorted((kind[a], kind[b]))), []).append(kappa)
+        for row in groups[groups["experiment"] == experiment].itertuples():
+            assert row.kappa == pytest.approx(np.mean(kappas[row.pair]), abs=1e-6)
+            assert row.pairs == len(kappas[row.pair])
+            assert row.kappa_low < row.kappa < row.kappa_high
+            if row.pairs > 3:  # observers resampled too: a statement about more than these observers
+                assert row.kappa_high_observers - row.kappa_low_observers > row.kappa_high - row.kappa_low
+
+
+def test_published_claims_as_they_fall_out(analysed):
+    """Statements of papers/error-consistency.md, and numbers that the authors printed."""
+    metrics = json.loads(Path("metrics/consistency/trials.json").read_text())
+    conflict, edges = metrics["texture-shape_cue-conflict"], metrics["texture-shape_edges"]
+    for experiment in (conflict, edges):
+        groups = experiment["groups"]
+        assert groups["cnn - person"]["kappa"] < 0.1  # 'close to zero'
+        assert groups["person - person"]["kappa"] > 0.3
+        assert groups["cnn - cnn"]["kappa_low"] > groups["person - person"]["kappa"]  # 'exceptionally high'
+    assert edges["most_consistent"]["cnn - cnn"]["observers"] == "densenet121, resnet18"
+    assert conflict["most_consistent"]["cnn - cnn"]["observers"] != "densenet121, resnet18"
+    recurrent = conflict["watched"]["cornet-s - resnet50"]
+    assert recurrent["kappa"] == pytest.approx(0.711, abs=5e-4)
+    assert recurrent["above_share_of_pairs_within"]["cnn"] > 0.9
+
+
+def test_without_images_whose_cues_agree(analysed):
+    pairs = table("pairs")
+    counts = pairs.groupby("experiment")["trials"].unique()
+    assert counts["texture-shape_cue-conflict"].tolist() == [1280]
+    assert counts["texture-shape_cue-conflict (cues differ)"].tolist() == [1200]
+
+
+def test_figures_are_there(analysed):
+    names = {path.name for path in Path("plots/consistency_figures/trials").iterdir()}
+    assert names == {"agreement.png", "kappa_by_accuracy.png", "matrix.png"}
+
+
+def network_trials(observer: str, correct: list[bool | None], condition: str, **described: object) -> pd.DataFrame:
+    images = [f"{i:03d}" for i in range(len(correct))]
+    answer = pd.array(correct, dtype="boolean")
+    rows = {"observer": observer, "condition": condition, "image": images, "category": "circle", "response": "circle"}
+    return pd.DataFrame({**rows, "correct": answer, **described})
+
+
+@pytest.fixture
+def counters(workspace: Callable[..., Path]) -> Path:
+    """Three densities, two runs, another architecture; a hard condition, and an easy one that all get right."""
+    folder = workspace()
+    rng = np.random.default_rng(0)
+    base = rng.random(200) < 0.5
+    observers = {
+        "M10": ("resnet18", 10, 0, base),
+        "M50": ("resnet18", 50, 0, np.where(rng.random(200) < 0.2, ~base, base)),
+        "M90": ("resnet18", 90, 0, ~base),
+        "resnet18-50-run1": ("resnet18", 50, 1, base),
+        "regnet-50-run1": ("regnet", 50, 1, base),
+    }
+    for name, (architecture, density, run, correct) in observers.items():
+        described = {"architecture": architecture, "density": density, "run": run}
+        hard = network_trials(name, correct.tolist(), "margins/hard", **described)
+        easy = network_trials(name, [True] * 200, "margins/easy", **described)
+        ties = network_trials(name, [None] * 3, "margins/ties", **described)
+        other = network_trials(name, [True] * 5, "test/density-50", **described)
+        group = "paper" if name.startswith("M") else "variants"
+        write_predictions(f"data/shapes/predictions/{group}/{name}.parquet", pd.concat([hard, easy, ties, other]))
+    return folder
+
+
+def test_counters_are_compared_by_what_they_differ_in(counters, run_stage):
+    result = run_stage("consistency.analyse", "--name", "counters")
+    assert result.returncode == 0, result.stderr
+    pairs = table("pairs", "counters").set_index(["first", "second"])
+    label = {frozenset(key): row["pair"] for key, row in pairs.iterrows()}
+    assert label[frozenset(("M10", "M90"))] == "other density"
+    assert label[frozenset(("M50", "resnet18-50-run1"))] == "other run"
+    assert label[frozenset(("M50", "regnet-50-run1"))] == "other architecture"
+    assert label[frozenset(("M10", "regnet-50-run1"))] == "other architecture and density"
+    assert (pairs["trials"] == 400).all()  # the test set and the ties are left out
+
+    # opposites on the hard condition, both right on the easy one: kappa is -1 within, and hidden by pooling
+    opposite = next(row for key, row in pairs.iterrows() if set(key) == {"M10", "M90"})
+    assert opposite["kappa_within"] == pytest.approx(-1, abs=0.05)
+    assert opposite["kappa"] > -0.5
+
+    metrics = json.loads(Path("metrics/consistency/counters.json").read_text())
+    assert metrics["trials_without_a_right_answer"] == 15
+    conditions = table("conditions", "counters")
+    easy = conditions[conditions["condition"] == "easy"]
+    assert easy["kappa"].isna().all()
+    assert easy["undefined"].sum() == 10
+    assert metrics["margins"]["undefined"] == 0
+
+    assert run_stage("consistency.figures", "--name", "counters").returncode == 0
+    assert Path("plots/consistency_figures/counters/conditions.png").exists()
+
+
+def test_the_same_seed_gives_the_same_bytes(counters, run_stage):
+    seen = []
+    for _ in range(2):
+        assert run_stage("consistency.analyse", "--name", "counters").returncode == 0
+        paths = [*Path("plots").rglob("*.json"), *Path("metrics").rglob("*.json")]
+        seen.append({path: path.read_bytes() for path in paths})
+    assert seen[0] == seen[1]
+
+
+def test_distances_are_of_the_attribute_named(counters):
+    trials = pd.concat(map(pd.read_parquet, Path("data").rglob("*.parquet")))
+    observers = describe(trials, COUNTERS)
+    names = observers.names
+    for label, distance, i, j in zip(
+        observers.labels, observers.distances, *np.triu_indices(len(names), k=1), strict=True
+    ):
+        density = observers.table["density"]
+        assert distance == abs(density[i] - density[j])
+        assert ("density" in label) == (distance > 0)
+
+
+def test_bootstrap_intervals_cover_about_as_often_as_they_claim():
+    rng = np.random.default_rng(3)
+    planted, covered = 0.36, 0
+    for _ in range(100):
+        shared = rng.random(400) < 0.7
+        own = [np.where(rng.random(400) < 0.4, rng.random(400) < 0.7, shared) for _ in range(2)]
+        drawn = bootstrap([Design(np.stack(own))], np.ones((1, 1)), 200, rng)
+        low, high = np.quantile(drawn.kappa, [0.025, 0.975])
+        covered += low <= planted <= high
+    assert 87 <= covered <= 100
+
+
+def test_group_means_leave_out_undefined_pairs():
+    values = np.array([[0.2, np.nan, 0.6], [np.nan, np.nan, 1.0]])
+    membership = np.array([[1, 0], [1, 0], [0, 1]], float)
+    means = group_means(values, membership)
+    assert means[0] == pytest.approx([0.2, 0.6])
+    assert np.isnan(means[1, 0])
+    assert means[1, 1] == 1
+
+
+def test_observers_are_resampled_within_their_groups():
+    trials = pd.DataFrame({"observer": list("abcde"), "kind": ["person"] * 3 + ["cnn"] * 2})
+    observers = describe(trials, GROUPS)
+    weights = observer_weights(observers, 2000, np.random.default_rng(0))
+    assert weights.shape == (2000, 10)
+    both_cnn = observers.labels == "cnn - cnn"
+    # of two, resampled: each once in half of the cases, else one of them twice and no pair at all
+    assert weights[:, both_cnn].mean() == pytest.approx(0.5, abs=0.05)
+    between = observers.labels == "cnn - person"
+    assert weights[:, between].sum(axis=1) == pytest.approx(6)
+
+
+def test_one_observer_is_not_enough(workspace, run_stage):
+    workspace()
+    rows = network_trials("alone", [True, False], "lonely/-", kind="person")
+    write_predictions("data/consistency/trials/lonely.parquet", rows)
+    result = run_stage("consistency.analyse", "--name", "trials")
+    assert_one_line_error(result, "experiment lonely: one observer only, alone")
+
+
+def test_predictions_without_a_description_of_their_observers_are_named(workspace, run_stage):
+    workspace()
+    write_predictions("data/consistency/trials/a.parquet", network_trials("a", [True], "x/-"))
+    result = run_stage("consistency.analyse", "--name", "trials")
+    assert_one_line_error(result, "data/consistency/trials/a.parquet", "lacks the columns ['kind']")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("trial", ["consistency.sets has no 'trial', only trials, counters"]), ("trials", ["no .parquet file in"])],
+)
+def test_what_is_missing_is_named(workspace, run_stage, name, parts):
+    workspace()
+    assert_one_line_error(run_stage("consistency.analyse", "--name", name), *parts)
