@@ -97,7 +97,9 @@ def _plain(value: Any, decimals: int) -> Any:
     match value:
         case Mapping():
             return {str(key): _plain(item, decimals) for key, item in value.items()}
-        case list() | tuple() | np.ndarray():
+        case np.ndarray():
+            return _plain(value.tolist(), decimals)
+        case list() | tuple():
             return [_plain(item, decimals) for item in value]
         case np.generic():
             return _plain(value.item(), decimals)

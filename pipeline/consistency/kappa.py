@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,8 +23,7 @@ from scipy import stats
 CERTAIN = 1 - 1e-12  # expected agreement from here on is 1 but for rounding
 
 
-@dataclass(frozen=True)
-class ErrorConsistency:
+class ErrorConsistency(NamedTuple):
     """observed, expected: agreement, 0..1. kappa: -1..1, or None where it is undefined."""
 
     observed: float

@@ -22,8 +22,8 @@ from pipeline.consistency.kappa import (
 
 def test_by_hand():
     # p_a = 3/4, p_b = 2/4; agree on 3 of 4; expected 3/8 + 1/8
-    result = error_consistency([1, 1, 1, 0], [1, 0, 1, 0])
-    assert (result.observed, result.expected, result.kappa) == (0.75, 0.5, 0.5)
+    observed, expected, kappa = error_consistency([1, 1, 1, 0], [1, 0, 1, 0])
+    assert (observed, expected, kappa) == (0.75, 0.5, 0.5)
 
 
 def test_the_extremes():
