@@ -118,6 +118,45 @@ class Consistency(Section):
     sets: dict[str, ConsistencySet]
 
 
+class Pool(Section):
+    """The generated pool of images with captions (countclip, section 2.1)."""
+
+    counts: Annotated[dict[Annotated[int, Field(ge=1, le=10)], Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    captions: Annotated[dict[Literal["right", "wrong", "none", "idle"], Probability], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _shares_are_of_something(self) -> Pool:
+        if not sum(self.captions.values()):
+            raise ValueError(f"captions = {self.captions}: at least one share should be above 0")
+        return self
+
+
+class DetectorSettings(Section):
+    """How things are found, and how our own detector is trained."""
+
+    confidence: Probability
+    iou: Probability
+    published_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
+class Filter(Section):
+    """How the filter runs."""
+
+    engine: Literal["local", "ray"]
+    batch_size: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)]
+
+
+class CountClip(Section):
+    """The CountCLIP study, at every scale."""
+
+    pool: Pool
+    detector: DetectorSettings
+    filter: Filter
+
+
 class Training(Section):
     """How a network is trained."""
 
@@ -164,9 +203,21 @@ class ConsistencyAtScale(Section):
     draws: Annotated[int, Field(ge=10)]
 
 
+class CountClipAtScale(Section):
+    """How much of the CountCLIP study."""
+
+    resolution: Annotated[int, Field(ge=64, le=1024, multiple_of=32)]
+    pool_images: Annotated[int, Field(ge=1)]
+    pool_shards: Annotated[int, Field(ge=1)]
+    detector_scenes: Annotated[int, Field(ge=1)]
+    detector_epochs: Annotated[int, Field(ge=1)]
+    detector_tests: Annotated[int, Field(ge=10)]
+
+
 class Scale(Section):
     shapes: ShapesAtScale
     consistency: ConsistencyAtScale
+    countclip: CountClipAtScale
 
 
 class Scales(Section):
@@ -175,10 +226,19 @@ class Scales(Section):
     paper: Scale
 
 
+class PublishedDetector(Section):
+    """A YOLO checkpoint: its path or its name in sources.yaml, and the sha256 without which it is not opened."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Source(Section):
     """Inputs from elsewhere. The shapes study has none: its images are drawn in both sources."""
 
     trials: Literal["simulated", "published"]
+    pool: str
+    detector: PublishedDetector | None
 
 
 class Sources(Section):
@@ -200,6 +260,7 @@ class Params(Section):
     precision: Literal["auto", "fp32", "bf16"]
     shapes: Shapes
     consistency: Consistency
+    countclip: CountClip
     scales: Scales
     sources: Sources
 

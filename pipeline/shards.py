@@ -80,10 +80,13 @@ def cores() -> int:
 
 
 @contextmanager
-def process_pool(workers: int | None = None) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
-    """A parallel `map(function, items)` over processes, results in order; they end when this process is killed."""
+def process_pool(workers: int | None = None, chunk: int = 64) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
+    """A parallel `map(function, items)` over processes, results in order; they end when this process is killed.
+
+    `chunk` items go to a process at a time: many where an item is little work, one where it is much.
+    """
     with ProcessPoolExecutor(workers or cores(), initializer=_end_with_parent) as pool:
-        yield partial(pool.map, chunksize=64)
+        yield partial(pool.map, chunksize=chunk)
 
 
 def _end_with_parent() -> None:

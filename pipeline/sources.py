@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -42,8 +43,7 @@ class Listing(Section):
     """GitHub's answer to 'git/trees/<commit>?recursive=1': which files there are, with their git object names."""
 
     url: str
-    prefix: str
-    suffix: str
+    pattern: str  # of the paths that are wanted; its group 'path' is the path below the source's url
 
 
 class Source(Section):
@@ -138,13 +138,9 @@ def _list(name: str, source: Source, folder: Path) -> dict[str, str]:
     if answer.get("truncated", True):
         Path(file).unlink()
         raise UserError(f"{name}: {listing.url}: the list of files is cut short; nothing was fetched")
-    return {
-        entry["path"].removeprefix(listing.prefix): entry["sha"]
-        for entry in answer["tree"]
-        if entry["type"] == "blob"
-        and entry["path"].startswith(listing.prefix)
-        and entry["path"].endswith(listing.suffix)
-    }
+    wanted = re.compile(listing.pattern)
+    matches = {wanted.fullmatch(entry["path"]): entry["sha"] for entry in answer["tree"] if entry["type"] == "blob"}
+    return {match["path"]: sha for match, sha in matches.items() if match}
 
 
 def _sha256(path: Path) -> str:

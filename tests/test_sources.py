@@ -37,7 +37,7 @@ class Server(ThreadingHTTPServer):
         self.cut: set[str] = set()
         self.asked: list[str] = []
         tree = [{"path": f"raw/{path}", "type": "blob", "sha": git_object(c)} for path, c in CONTENT.items()]
-        tree += [{"path": "raw/a", "type": "tree", "sha": "0"}, {"path": "code/x.csv", "type": "blob", "sha": "0"}]
+        tree += [{"path": "raw/a", "type": "tree", "sha": "0"}, {"path": "raw/b/x.csv", "type": "blob", "sha": "0"}]
         self.files["/tree"] = json.dumps({"tree": tree, "truncated": False}).encode()
 
     @property
@@ -81,7 +81,7 @@ def source(server: Server, **changes: object) -> Source:
 
 
 def listed(server: Server, known: tuple[str, ...] = ("a/one.csv",)) -> Source:
-    listing = {"url": f"{server.url}tree", "prefix": "raw/", "suffix": ".csv"}
+    listing = {"url": f"{server.url}tree", "pattern": r"raw/(?P<path>a/[^/]+\.csv)"}
     return source(server, listing=listing, files={path: sha256(CONTENT[path]) for path in known})
 
 
