@@ -131,12 +131,9 @@ class Pool(Section):
         return self
 
 
-class DetectorSettings(Section):
-    """How things are found, and how our own detector is trained."""
+class DetectorTraining(Section):
+    """How the detector of generated scenes is trained."""
 
-    confidence: Probability
-    iou: Probability
-    published_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
 
@@ -153,7 +150,7 @@ class CountClip(Section):
     """The CountCLIP study, at every scale."""
 
     pool: Pool
-    detector: DetectorSettings
+    detector: DetectorTraining
     filter: Filter
 
 
@@ -226,11 +223,23 @@ class Scales(Section):
     paper: Scale
 
 
-class PublishedDetector(Section):
-    """A YOLO checkpoint: its path or its name in sources.yaml, and the sha256 without which it is not opened."""
+class Detector(Section):
+    """What finds things: a YOLO checkpoint (its path, or its name in sources.yaml), or null for our own.
 
-    path: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    A checkpoint is opened only if its sha256 is the one given. size: pixels; null for the scenes' own.
+    """
+
+    path: str | None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None
+    confidence: Probability
+    iou: Probability
+
+    @model_validator(mode="after")
+    def _checkpoints_have_hash_and_size(self) -> Detector:
+        if self.path is not None and None in (self.sha256, self.size):
+            raise ValueError(f"detector.path = '{self.path}': sha256 and size should be given with it, found null")
+        return self
 
 
 class Source(Section):
@@ -238,7 +247,7 @@ class Source(Section):
 
     trials: Literal["simulated", "published"]
     pool: str
-    detector: PublishedDetector | None
+    detector: Detector
 
 
 class Sources(Section):

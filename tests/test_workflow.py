@@ -72,6 +72,10 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "consistency_trials",
         "consistency_counters",
         "figures_consistency",
+        "pool",
+        "train_detector",
+        "filter_captions",
+        "figures_countclip",
     }
     run("git", "add", "--all", cwd=folder)
     run("git", "commit", "--quiet", "--message", "reproduced", cwd=folder)
@@ -160,6 +164,8 @@ def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(re
         ("scales.smoke.shapes.margin_images=6", {"margin_sets"}),
         ("scales.smoke.consistency.resamples=120", {"consistency_trials", "consistency_counters"}),
         ("scales.smoke.consistency.trials=112", {"collect_trials"}),
+        ("scales.smoke.countclip.detector_epochs=2", {"train_detector"}),
+        ("countclip.filter.batch_size=2", {"filter_captions"}),
         ("scales.laptop.shapes.images=6000", set()),
         ("scales.paper.shapes.training.epochs=13", set()),
     ],

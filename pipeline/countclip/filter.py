@@ -1,0 +1,132 @@
+"""Keep the pairs whose most frequent detected class is as frequent as the caption says (countclip, section 2.1).
+
+    python -m pipeline.countclip.filter
+
+The unit of work is a shard: in goes a shard of the pool; out come a shard of counting pairs, one of
+other pairs, a manifest and statistics, all or nothing. A shard that is done is not done again, so that
+a run that was killed goes on where it was. With `engine: ray`, shards are Ray tasks on as many
+machines as Ray knows; locally they are processes. The bytes are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+import pipeline
+from pipeline import sources
+from pipeline.countclip.pairs import Settings, filter_shard
+from pipeline.params import Params, load_params
+from pipeline.shards import cores, process_pool
+from pipeline.stage import UserError, run, write_json
+
+POOL = Path("data/countclip/pool")
+FILTERED = Path("data/countclip/filtered")
+
+
+def run_locally(shards: list[Path], out: Path, settings: Settings) -> Iterator[dict]:
+    with process_pool(max(1, cores() // settings.threads), chunk=1) as parallel_map:
+        yield from parallel_map(partial(filter_shard, out=out, settings=settings), shards)
+
+
+def run_with_ray(shards: list[Path], out: Path, settings: Settings) -> Iterator[dict]:
+    """As `run_locally`, by Ray tasks: no more in flight than cores, tried again when their worker dies."""
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "params.yaml: countclip.filter.engine is 'ray', which is not installed; "
+            "run '.venv/bin/pip install -r requirements-ray.txt', or set it to 'local'"
+        ) from None
+    code = {"py_modules": [str(Path(pipeline.__file__).parent)]}  # for machines that have no checkout
+    ray.init(runtime_env=code, log_to_driver=False, include_dashboard=False, configure_logging=False)
+    task = ray.remote(num_cpus=settings.threads, max_retries=5)(filter_shard)
+    limit = max(1, int(ray.cluster_resources()["CPU"]) // settings.threads)
+    waiting, in_flight = list(reversed(shards)), []
+    while waiting or in_flight:
+        while waiting and len(in_flight) < limit:
+            in_flight.append(task.remote(waiting.pop().resolve(), out.resolve(), settings))
+        done, in_flight = ray.wait(in_flight)
+        try:
+            yield from ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise error.as_instanceof_cause() from None
+
+
+ENGINES = {"local": run_locally, "ray": run_with_ray}
+
+
+def merged(statistics: Iterable[dict]) -> dict:
+    """The statistics of all shards, added up; precision and recall against the truth where it is known."""
+    total: dict = {"rows": 0, "kept": 0, "dropped": Counter(), "by_count": Counter(), "truth": Counter()}
+    for numbers in statistics:
+        total["rows"] += numbers["rows"]
+        total["kept"] += numbers["kept"]
+        for name in ("dropped", "by_count", "truth"):
+            total[name].update(numbers[name])
+    truth = total.pop("truth")
+    total["dropped"] = dict(sorted(total["dropped"].items()))
+    total["by_count"] = {str(n): total["by_count"].get(str(n), 0) for n in range(2, 11)}
+    if truth["should"]:
+        total["recall"] = truth["rightly"] / truth["should"]
+        total["precision"] = truth["rightly"] / truth["kept"] if truth["kept"] else None
+    return total
+
+
+def work_folder(shards: list[Path], settings: Settings) -> Path:
+    """Where finished shards wait for the others: keyed by inputs, settings and code, outside DVC's outputs."""
+    digest = hashlib.sha256(repr(asdict(settings)).encode())
+    code = Path(__file__).parent
+    for path in [*sorted(code.glob("*.py")), *shards, Path(settings.detector)]:
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / f"countclip.filter.{digest.hexdigest()[:32]}"
+
+
+def settings_of(params: Params) -> Settings:
+    """The detector and thresholds of the chosen source. Fetches a checkpoint that sources.yaml names."""
+    chosen = params.inputs.detector
+    path = chosen.path or "models/countclip/detector.safetensors"
+    if chosen.path in sources.read_registry():
+        (name,) = sources.read_registry()[chosen.path].files
+        path = str(sources.fetch(chosen.path) / name)
+    return Settings(
+        detector=path,
+        sha256=chosen.sha256,
+        size=chosen.size or params.at_scale.countclip.resolution,
+        confidence=chosen.confidence,
+        iou=chosen.iou,
+        batch=params.countclip.filter.batch_size,
+        threads=params.countclip.filter.threads,
+    )
+
+
+def main() -> str:
+    params = load_params()
+    settings = settings_of(params)
+    shards = sorted(POOL.glob("*.tar"))
+    if not shards:
+        raise UserError(f"{POOL}: no shards; run 'dvc repro'")
+    work = work_folder(shards, settings)
+    statistics = ENGINES[params.countclip.filter.engine](shards, work, settings)
+    total = merged(tqdm(statistics, "countclip/filter", len(shards), unit="shard", disable=None, leave=False))
+    if FILTERED.exists():
+        shutil.rmtree(FILTERED)
+    FILTERED.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(work, FILTERED.with_name(".filtered.partial"), dirs_exist_ok=True)
+    FILTERED.with_name(".filtered.partial").rename(FILTERED)
+    write_json("metrics/countclip/filter.json", total)
+    shutil.rmtree(work)
+    return f"{total['kept']:,} of {total['rows']:,} pairs kept"
+
+
+if __name__ == "__main__":
+    run(main)

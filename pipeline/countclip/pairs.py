@@ -1,0 +1,162 @@
+"""One shard of pairs: which captions' numbers are what a detector counts (countclip, section 2.1).
+
+`filter_shard` is the unit of work of the filter: it depends on its shard and settings alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.countclip.captions import caption_count
+from pipeline.shards import Sample, read_shard, write_shard
+from pipeline.stage import write_bytes, write_json
+
+PARTS = ("counting", "other")  # shards of pairs that are kept for counting, and of all the others
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+Image.MAX_IMAGE_PIXELS = 200_000_000  # above, Pillow takes an image for a decompression bomb
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker needs to know. detector: path of a checkpoint (with its sha256) or of our own safetensors."""
+
+    detector: str
+    sha256: str | None
+    size: int
+    confidence: float
+    iou: float
+    batch: int
+    threads: int
+
+
+@cache
+def detector(settings: Settings) -> Callable[[list[Image.Image]], list]:
+    """A worker's detector, loaded once."""
+    from pipeline.countclip.detector import Detector, load_checkpoint, load_detector, use_threads
+
+    use_threads(settings.threads)
+    path = Path(settings.detector)
+    yolo = load_checkpoint(path, settings.sha256) if settings.sha256 else load_detector(path)
+    return Detector(yolo, size=settings.size, confidence=settings.confidence, iou=settings.iou, batch=settings.batch)
+
+
+def caption_of(sample: Sample) -> str | None:
+    """The caption of a sample, from .txt or .json; None where there is none. Raises UnicodeDecodeError."""
+    if "txt" in sample:
+        return sample["txt"].decode()
+    return json.loads(sample["json"]).get("caption") if "json" in sample else None
+
+
+def open_image(sample: Sample, size: int) -> Image.Image:
+    """The image in RGB (an animation's first frame), large JPEGs decoded at a lower resolution.
+
+    Raises ValueError naming what is wrong with it.
+    """
+    content = next((sample[extension] for extension in IMAGE_EXTENSIONS if extension in sample), None)
+    if content is None:
+        raise ValueError("no image")
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.draft("RGB", (size, size))
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except Image.DecompressionBombError:
+        raise ValueError("image too large") from None
+    # ultralytics makes Pillow look for a HEIF plug-in where it knows no better: an ImportError
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ImportError):
+        raise ValueError("image cannot be decoded") from None
+
+
+def filter_shard(shard: Path, out: Path, settings: Settings) -> dict:
+    """Filter one shard into `out`; returns, and writes last, its statistics. What is done is not done again."""
+    statistics = out / "statistics" / f"{shard.stem}.json"
+    if statistics.exists():
+        return json.loads(statistics.read_text())
+    rows, kept, images = [], [], []
+    samples = list(read_shard(shard))
+    for sample in samples:
+        row = {"key": sample["__key__"], "caption": None, "count": None, "reason": None}
+        rows.append(row)
+        try:
+            row["caption"] = caption_of(sample)
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            row["reason"] = "caption cannot be decoded"
+            continue
+        row["count"] = caption_count(row["caption"])
+        if row["count"] is None:
+            row["reason"] = "caption is missing" if row["caption"] is None else "caption spells no number"
+            continue
+        try:
+            images.append(open_image(sample, settings.size))
+            kept.append(row)
+        except ValueError as error:
+            row["reason"] = str(error)
+    for row, found in zip(kept, detector(settings)(images) if images else [], strict=True):
+        most = found.most_frequent
+        row.update(
+            detected_class=most[0] if most else None,
+            detected_count=most[1] if most else 0,
+            boxes=np.round(found.boxes, 5).tolist(),
+            classes=found.classes,
+            scores=np.round(found.scores.astype(float), 5).tolist(),
+        )
+        if most is None:
+            row["reason"] = "nothing detected"
+        elif most[1] != row["count"]:
+            row["reason"] = "detected count differs from the caption's"
+    _write_parts(shard, out, samples, rows)
+    numbers = {
+        "rows": len(rows),
+        "kept": sum(row["reason"] is None for row in rows),
+        "dropped": dict(sorted(Counter(row["reason"] for row in rows if row["reason"]).items())),
+        "by_count": {str(n): c for n, c in sorted(Counter(row["count"] for row in rows if not row["reason"]).items())},
+        "truth": _against_truth(samples, rows),
+    }
+    write_json(statistics, numbers)
+    return numbers
+
+
+def _write_parts(shard: Path, out: Path, samples: list[Sample], rows: list[dict]) -> None:
+    """The samples in their parts, each with what was found in its .json; and a manifest of all rows."""
+    described: dict[str, list[Sample]] = {part: [] for part in PARTS}
+    for sample, row in zip(samples, rows, strict=True):
+        try:
+            record = json.loads(sample.get("json", b"{}"))
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            record = {}
+        row["url"] = record.get("url")
+        found = {
+            key: row.get(key) for key in ("count", "detected_class", "detected_count", "classes", "boxes", "scores")
+        }
+        content = json.dumps({**record, "caption": row["caption"], **found, "reason": row["reason"]})
+        described["other" if row["reason"] else "counting"].append({**sample, "json": content.encode()})
+    for part, members in described.items():
+        write_shard(out / part / shard.name, members)
+    schema = {
+        "key": pl.String, "url": pl.String, "caption": pl.String, "count": pl.Int64, "reason": pl.String,
+        "detected_class": pl.String, "detected_count": pl.Int64,
+    }  # fmt: skip
+    manifest = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema)
+    buffer = io.BytesIO()
+    manifest.with_columns(shard=pl.lit(shard.stem)).write_parquet(buffer)
+    write_bytes(out / "manifest" / f"{shard.stem}.parquet", buffer.getvalue())
+
+
+def _against_truth(samples: list[Sample], rows: list[dict]) -> dict[str, int]:
+    """For scenes: pairs that should be kept (their caption's number is their number of things), and were."""
+    counts: Counter = Counter(should=0, kept=0, rightly=0)
+    for sample, row in zip(samples, rows, strict=True):
+        truth = json.loads(sample["json"]).get("truth") if sample.get("json", b"").startswith(b"{") else None
+        if truth:
+            should, was = truth["count"] == row["count"], row["reason"] is None
+            counts.update(should=should, kept=was, rightly=should and was)
+    return dict(counts)
