@@ -1,6 +1,5 @@
 """YOLOv8 on images one at a time or in batches, such that a result does not depend on its neighbours.
 
-Every image is scaled and padded to the same square, and every batch filled up to the same size.
 A published checkpoint is a pickle, which can run code when it is opened: it is opened only if its
 sha256 is the one stated. Our own detectors are safetensors.
 """
@@ -26,14 +25,16 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("YOLO_VERBOSE", "false")
 
 from ultralytics import YOLO, settings
+from ultralytics.engine.results import Results
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import torch_utils
 
+from pipeline import training
 from pipeline.stage import UserError, write_bytes
 
 settings.update({"sync": False})
 ARCHITECTURE = "yolov8n.yaml"
-GREY = 114  # ultralytics' padding
+GREY, STRIDE = 114, 32  # ultralytics' padding; the network's coarsest
 
 
 @dataclass(frozen=True)
@@ -95,39 +96,68 @@ def load_detector(path: Path) -> YOLO:
 
 
 class Detector:
-    """A YOLO at one input size."""
+    """A YOLO at one input size: an image's longer side becomes `size` pixels.
 
-    def __init__(self, yolo: YOLO, *, size: int, confidence: float, iou: float, batch: int) -> None:
+    The body runs in bf16 where `precision` and the device ask for it (see training.autocast), the
+    detection head in fp32: boxes in bf16 would be off by pixels.
+    """
+
+    def __init__(
+        self, yolo: YOLO, *, size: int, confidence: float, iou: float, batch: int, precision: str = "fp32"
+    ) -> None:
         self.yolo, self.size, self.confidence, self.iou, self.batch = yolo, size, confidence, iou, batch
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        yolo.model.to(memory_format=torch.channels_last)  # more than twice as fast on a CPU
+        self.device, self.precision = training.device(), precision
+        yolo.model.to(memory_format=torch.channels_last)  # faster on a CPU
+        head = yolo.model.model[-1]
+        in_fp32 = head.forward
+
+        def forward(maps: list[torch.Tensor], *rest: object) -> object:
+            with torch.autocast(self.device.type, enabled=False):
+                return in_fp32([features.float() for features in maps], *rest)
+
+        head.forward = forward
 
     def __call__(self, images: list[Image.Image]) -> list[Detections]:
-        """Detections in RGB images of any sizes."""
-        found = []
-        for start in range(0, len(images), self.batch):
-            part = images[start : start + self.batch]
-            squares, scales = zip(*(self._square(image) for image in part), strict=True)
-            blank = [np.full((self.size, self.size, 3), GREY, np.uint8)] * (self.batch - len(part))
-            results = self.yolo.predict(
-                [*squares, *blank],
-                imgsz=self.size,
+        """Detections in RGB images of any sizes, in their order.
+
+        Images are batched with others of their own padded shape, and a last, smaller batch is filled
+        up with blank ones, so that a result does not depend on its neighbours.
+        """
+        padded = [self._pad(image) for image in images]
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, pixels in enumerate(padded):
+            by_shape.setdefault(pixels.shape, []).append(i)
+        found: dict[int, Detections] = {}
+        for shape, members in by_shape.items():
+            for start in range(0, len(members), self.batch):
+                part = members[start : start + self.batch]
+                blank = [np.full(shape, GREY, np.uint8)] * (self.batch - len(part))
+                results = self._predict([*(padded[i] for i in part), *blank])
+                found |= {i: self._read(result, images[i]) for i, result in zip(part, results, strict=False)}
+        return [found[i] for i in range(len(images))]
+
+    def _predict(self, batch: list[np.ndarray]) -> list[Results]:
+        with training.autocast(self.precision, self.device):
+            return self.yolo.predict(
+                batch,
+                imgsz=batch[0].shape[:2],
                 conf=self.confidence,
                 iou=self.iou,
-                device=self.device,
-                rect=False,
+                device=self.device.type,
                 verbose=False,
             )
-            for image, scale, result in zip(part, scales, results, strict=False):
-                boxes = result.boxes.xyxy.cpu().numpy() / scale / np.tile(image.size, 2)
-                classes = [result.names[int(c)] for c in result.boxes.cls]
-                found.append(Detections(classes, result.boxes.conf.cpu().numpy(), boxes.clip(0, 1)))
-        return found
 
-    def _square(self, image: Image.Image) -> tuple[np.ndarray, float]:
-        """The image as BGR [size, size, 3], in the upper left corner, and by what it was scaled."""
+    def _read(self, result: Results, image: Image.Image) -> Detections:
+        scale = self.size / max(image.size)
+        boxes = result.boxes.xyxy.cpu().numpy() / scale / np.tile(image.size, 2)
+        classes = [result.names[int(c)] for c in result.boxes.cls]
+        return Detections(classes, result.boxes.conf.cpu().numpy(), boxes.clip(0, 1))
+
+    def _pad(self, image: Image.Image) -> np.ndarray:
+        """BGR [H, W, 3], the image in its upper left corner, H and W multiples of the network's stride."""
         scale = self.size / max(image.size)
         width, height = (max(1, round(length * scale)) for length in image.size)
-        square = np.full((self.size, self.size, 3), GREY, np.uint8)
-        square[:height, :width] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))[..., ::-1]
-        return square, scale
+        full = [-(-length // STRIDE) * STRIDE for length in (height, width)]
+        padded = np.full((*full, 3), GREY, np.uint8)
+        padded[:height, :width] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))[..., ::-1]
+        return padded

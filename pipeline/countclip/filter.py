@@ -106,6 +106,7 @@ def settings_of(params: Params) -> Settings:
         iou=chosen.iou,
         batch=params.countclip.filter.batch_size,
         threads=params.countclip.filter.threads,
+        precision=params.precision,
     )
 
 

@@ -37,6 +37,7 @@ class Settings:
     iou: float
     batch: int
     threads: int
+    precision: str = "fp32"
 
 
 @cache
@@ -47,7 +48,14 @@ def detector(settings: Settings) -> Callable[[list[Image.Image]], list]:
     use_threads(settings.threads)
     path = Path(settings.detector)
     yolo = load_checkpoint(path, settings.sha256) if settings.sha256 else load_detector(path)
-    return Detector(yolo, size=settings.size, confidence=settings.confidence, iou=settings.iou, batch=settings.batch)
+    return Detector(
+        yolo,
+        size=settings.size,
+        confidence=settings.confidence,
+        iou=settings.iou,
+        batch=settings.batch,
+        precision=settings.precision,
+    )
 
 
 def caption_of(sample: Sample) -> str | None:

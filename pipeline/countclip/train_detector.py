@@ -16,6 +16,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from ultralytics import YOLO
 
+from pipeline import training
 from pipeline.countclip.detector import ARCHITECTURE, Detector, load_detector, save_detector, use_threads
 from pipeline.countclip.scenes import KINDS, Scene, draw_scene
 from pipeline.params import load_params
@@ -67,7 +68,7 @@ def main() -> str:
             seed=params.seed,
             deterministic=True,
             workers=0,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=training.device().type,
             project=str(folder / "runs"),
             val=False,
             plots=False,
