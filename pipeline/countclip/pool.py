@@ -4,7 +4,7 @@
 
 `pool: generated` draws scenes whose captions spell the right number, a wrong one, none, or one that
 counts nothing, in stated shares; the class frequencies fall off as the authors' (Fig. 2). A path takes
-shards that img2dataset wrote, as they are:
+shards that img2dataset wrote, as they are, with its account of dead links:
 
     python -m pipeline.countclip.scan --metadata laion400m/ --out counted.parquet
     img2dataset --url_list counted.parquet --input_format parquet --url_col URL --caption_col TEXT \
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -29,9 +30,10 @@ from tqdm import tqdm
 from pipeline.countclip.scenes import caption, draw_scene
 from pipeline.params import Pool, load_params
 from pipeline.shards import Sample, item_rng, process_pool, write_shard
-from pipeline.stage import UserError, replacing, run
+from pipeline.stage import UserError, replacing, run, write_json
 
 FOLDER = Path("data/countclip/pool")
+MOST_OUTCOMES = 20
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 
@@ -73,8 +75,8 @@ def draw_pool(seed: int, pool: Pool, images: int, shards: int, resolution: int) 
             write_shard(FOLDER / f"{shard:05d}.tar", progress)
 
 
-def take_shards(folder: Path) -> int:
-    """Copy the shards of a folder; returns their number."""
+def take_shards(folder: Path) -> dict:
+    """Copy the shards of a folder; returns their number, and img2dataset's downloads by outcome where it noted them."""
     shards = sorted(folder.glob("*.tar"))
     if not shards:
         raise UserError(
@@ -84,7 +86,18 @@ def take_shards(folder: Path) -> int:
     for shard in shards:
         with replacing(FOLDER / shard.name) as partial_path:
             shutil.copyfile(shard, partial_path)
-    return len(shards)
+    outcomes: Counter = Counter()
+    for path in sorted(folder.glob("*_stats.json")):
+        try:
+            outcomes.update(json.loads(path.read_text())["status_dict"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: not img2dataset's statistics of a shard ({error!r}); delete it or fetch again"
+            ) from None
+    # networks word the same failure in many ways: the most frequent ones, and the rest together
+    frequent = dict(outcomes.most_common(MOST_OUTCOMES))
+    rest = outcomes.total() - sum(frequent.values())
+    return {"shards": len(shards), "downloads": {**frequent, **({"other reasons": rest} if rest else {})}}
 
 
 def main() -> str:
@@ -92,8 +105,11 @@ def main() -> str:
     pool, scale = params.countclip.pool, params.at_scale.countclip
     if params.inputs.pool == "generated":
         draw_pool(params.seed, pool, scale.pool_images, scale.pool_shards, scale.resolution)
-        return f"{scale.pool_images:,} images in {scale.pool_shards} shards"
-    return f"{take_shards(Path(params.inputs.pool)):,} shards"
+        numbers = {"shards": scale.pool_shards, "images": scale.pool_images}
+    else:
+        numbers = take_shards(Path(params.inputs.pool))
+    write_json("metrics/countclip/pool.json", numbers)
+    return f"{numbers['shards']:,} shards"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +95,16 @@ def test_the_same_seed_gives_the_same_bytes():
 def test_shards_of_ones_own_are_taken_as_they_are(workspace, run_stage):
     folder = workspace(source="published", **{"sources.published.pool": "mine"})
     write_shard("mine/00000.tar", [{"__key__": "a", "jpg": b"1", "txt": b"two cats"}])
+    for shard, status in {
+        "00000": {"success": 3, "HTTP Error 404": 2},
+        "00001": {"success": 1, "timed out": 4},
+    }.items():
+        Path(f"mine/{shard}_stats.json").write_text(json.dumps({"count": 5, "status_dict": status}))
     assert run_stage("countclip.pool").returncode == 0
+    assert json.loads(Path("metrics/countclip/pool.json").read_text()) == {
+        "shards": 1,
+        "downloads": {"success": 4, "timed out": 4, "HTTP Error 404": 2},
+    }
     assert (folder / "data/countclip/pool/00000.tar").read_bytes() == (folder / "mine/00000.tar").read_bytes()
 
 
