@@ -54,7 +54,7 @@ class Source(Section):
     folder: str
     url: Annotated[str, Field(pattern=r"^https?://.*/$")]
     listing: Listing | None = None
-    files: dict[str, Sha256]
+    files: dict[str, Sha256 | None]  # null: taken on first use, and held in sources.lock
 
 
 def read_registry(path: Path = REGISTRY) -> dict[str, Source]:
@@ -96,7 +96,7 @@ def fetch(name: str, source: Source | None = None) -> Path:
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         found = dict(zip(known, tqdm(pool.map(get, known), name, len(known), disable=None, leave=False), strict=True))
-    first_seen = {f"{name}/{path}": digest for path, digest in found.items() if path not in source.files}
+    first_seen = {f"{name}/{path}": digest for path, digest in found.items() if source.files.get(path) is None}
     if not first_seen.items() <= held.items():
         write_json(LOCK, dict(sorted((held | first_seen).items())))
     return folder
@@ -121,7 +121,7 @@ def _explained(what: str) -> Iterator[None]:
 
 def _verify_mirror(folder: Path, source: Source) -> None:
     for path, digest in source.files.items():
-        if (file := folder / path).exists() and (found := _sha256(file)) != digest:
+        if digest and (file := folder / path).exists() and (found := _sha256(file)) != digest:
             raise UserError(f"{file}: not what {REGISTRY.name} names: sha256 {found}, should be {digest}; replace it")
     if absent := [path for path in source.files if not (folder / path).exists()]:
         print(f"{folder}: lacks {len(absent)} of {len(source.files)} files of {REGISTRY.name}, first {absent[0]}")

@@ -119,6 +119,16 @@ def test_what_the_listing_adds_is_verified_and_held(server):
         fetch("test", listed(server))
 
 
+def test_what_the_registry_has_no_hash_for_is_held_from_first_use(server):
+    unknown = source(server, files={path: None for path in CONTENT})
+    folder = fetch("test", unknown)
+    assert json.loads(Path("sources.lock").read_text()) == {f"test/{path}": sha256(c) for path, c in CONTENT.items()}
+    (folder / "a/one.csv").unlink()
+    server.files["/a/one.csv"] = b"changed"
+    with pytest.raises(UserError, match=r"a/one.csv: .*hash.*sources.lock"):
+        fetch("test", unknown)
+
+
 def test_a_file_that_is_not_the_commits_is_refused(server):
     server.files["/a/two.csv"] = b"not of that commit"
     with pytest.raises(UserError, match=r"a/two.csv: is not the file of that commit"):

@@ -3,8 +3,9 @@
     python -m pipeline.countclip.pool
 
 `pool: generated` draws scenes whose captions spell the right number, a wrong one, none, or one that
-counts nothing, in stated shares; the class frequencies fall off as the authors' (Fig. 2). A path takes
-shards that img2dataset wrote, as they are, with its account of dead links:
+counts nothing, in stated shares; the class frequencies fall off as the authors' (Fig. 2).
+`pool: countclip_set` takes the authors' own set from Zenodo. A path takes shards that img2dataset
+wrote, as they are, with its account of dead links:
 
     python -m pipeline.countclip.scan --metadata laion400m/ --out counted.parquet
     img2dataset --url_list counted.parquet --input_format parquet --url_col URL --caption_col TEXT \
@@ -27,6 +28,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from pipeline import sources
+from pipeline.countclip import authors
 from pipeline.countclip.scenes import caption, draw_scene
 from pipeline.params import Pool, load_params
 from pipeline.shards import Sample, item_rng, process_pool, write_shard
@@ -106,6 +109,8 @@ def main() -> str:
     if params.inputs.pool == "generated":
         draw_pool(params.seed, pool, scale.pool_images, scale.pool_shards, scale.resolution)
         numbers = {"shards": scale.pool_shards, "images": scale.pool_images}
+    elif params.inputs.pool in sources.read_registry():
+        numbers = authors.write_shards(sources.fetch(params.inputs.pool), FOLDER)
     else:
         numbers = take_shards(Path(params.inputs.pool))
     write_json("metrics/countclip/pool.json", numbers)

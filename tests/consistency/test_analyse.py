@@ -14,6 +14,7 @@ import pytest
 from conftest import assert_one_line_error, copy_params, published_inputs, stage_command, stage_environment
 from sklearn.metrics import cohen_kappa_score
 
+from pipeline.consistency.analyse import analyse_experiment, read_set
 from pipeline.consistency.kappa import Design
 from pipeline.consistency.pairs import bootstrap, describe, group_means, observer_weights
 from pipeline.params import ConsistencySet
@@ -47,28 +48,36 @@ def analysed(analysed_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return analysed_once
 
 
-def test_published_groups_and_pairs_are_those_of_scikit_learn(analysed):
-    pairs, groups = table("pairs"), table("groups")
-    trials = pd.concat(map(pd.read_parquet, sorted(Path("data/consistency/trials").glob("*.parquet"))))
-    trials = trials.astype({"observer": str, "condition": str, "image": str, "kind": str})
-    for experiment in ("texture-shape_cue-conflict", "texture-shape_edges"):
-        rows = trials[trials["condition"] == f"{experiment}/-"]
-        correct = rows.pivot_table(index="observer", columns="image", values="correct", aggfunc="sum").astype(int)
-        kind = rows.drop_duplicates("observer").set_index("observer")["kind"]
-        kappas: dict[str, list[float]] = {}
-        found = pairs[pairs["experiment"] == experiment]
-        assert len(found) == 595
-        reported = {frozenset((r.first, r.second)): r.kappa for r in found.itertuples()}
-        for a, b in combinations(correct.index, 2):
-            kappa = cohen_kappa_score(correct.loc[a], correct.loc[b])
-            assert reported[frozenset((a, b))] == pytest.approx(kappa, abs=1e-6)  # JSON has six decimals
-            kappas.setdefault(" - ".join(sorted((kind[a], kind[b]))), []).append(kappa)
-        for row in groups[groups["experiment"] == experiment].itertuples():
-            assert row.kappa == pytest.approx(np.mean(kappas[row.pair]), abs=1e-6)
-            assert row.pairs == len(kappas[row.pair])
-            assert row.kappa_low < row.kappa < row.kappa_high
-            if row.pairs > 3:  # observers resampled too: a statement about more than these observers
-                assert row.kappa_high_observers - row.kappa_low_observers > row.kappa_high - row.kappa_low
+@pytest.mark.parametrize("experiment", ["texture-shape_cue-conflict", "texture-shape_edges"])
+def test_published_groups_and_pairs_are_those_of_scikit_learn(analysed, experiment):
+    trials = read_set(GROUPS)
+    trials = trials[trials["experiment"] == experiment]
+    tables = analyse_experiment(trials, GROUPS, resamples=50, seed=0)
+    rows = trials.astype({"observer": str, "image": str, "kind": str})
+    correct = rows.pivot_table(index="observer", columns="image", values="correct", aggfunc="sum").astype(int)
+    kind = rows.drop_duplicates("observer").set_index("observer")["kind"]
+    reported = {frozenset((row.first, row.second)): row.kappa for row in tables["pairs"].itertuples()}
+    assert len(reported) == 595
+    kappas: dict[str, list[float]] = {}
+    for a, b in combinations(correct.index, 2):
+        kappa = cohen_kappa_score(correct.loc[a], correct.loc[b])
+        assert reported[frozenset((a, b))] == pytest.approx(kappa, abs=1e-12)
+        kappas.setdefault(" - ".join(sorted((kind[a], kind[b]))), []).append(kappa)
+    groups = tables["groups"].set_index("pair")
+    assert set(groups.index) == set(kappas)
+    for pair, wanted in kappas.items():
+        assert groups.loc[pair, "kappa"] == pytest.approx(np.mean(wanted), abs=1e-12)
+        assert groups.loc[pair, "pairs"] == len(wanted)
+
+    # and what is written is what was computed
+    written = table("groups")
+    written = written[written["experiment"] == experiment].set_index("pair")
+    for pair in kappas:
+        row = written.loc[pair]
+        assert row["kappa"] == pytest.approx(groups.loc[pair, "kappa"], abs=1e-6)
+        assert row["kappa_low"] < row["kappa"] < row["kappa_high"]
+        if row["pairs"] > 3:  # observers resampled too: a statement about more than these observers
+            assert row["kappa_high_observers"] - row["kappa_low_observers"] > row["kappa_high"] - row["kappa_low"]
 
 
 def test_published_claims_as_they_fall_out(analysed):

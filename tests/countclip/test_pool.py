@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline.countclip.captions import caption_count
 from pipeline.countclip.pool import draw_sample
 from pipeline.countclip.scenes import COLOURS, KINDS, caption, draw_scene
 from pipeline.params import load_params
-from pipeline.shards import item_rng, write_shard
+from pipeline.shards import item_rng, read_shard, write_shard
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +109,52 @@ def test_shards_of_ones_own_are_taken_as_they_are(workspace, run_stage):
     assert (folder / "data/countclip/pool/00000.tar").read_bytes() == (folder / "mine/00000.tar").read_bytes()
 
 
-def test_a_pool_without_shards_is_named(workspace, run_stage):
-    workspace(source="published")
+@pytest.fixture
+def authors_set(workspace, monkeypatch) -> Path:
+    """A mirror with a set in the authors' form: two images that count, one that does not, one that is missing."""
+    folder = workspace(source="published")
+    monkeypatch.setenv("STUDIES_MIRROR", str(folder / "mirror"))
+    mirror = folder / "mirror/countclip-set"
+    mirror.mkdir(parents=True)
+    rows = [("images/0.jpg", "two cats", 2), ("images/1.jpg", "a cat", -1), ("c:\\x\\2.png", "Ten men", 10)]
+    rows.append(("3.jpg", "x", -1))
+    with zipfile.ZipFile(mirror / "data.zip", "w") as archive:
+        for name in ("data/images/0.jpg", "data/images/1.jpg", "data/2.png"):
+            archive.writestr(name, name)
+    lines = [json.dumps({"pths": p, "caps": c, "urls": f"http://{i}", "counts": n}) for i, (p, c, n) in enumerate(rows)]
+    (mirror / "merged.json").write_text("\n".join(lines) + "\n")
+    return mirror
+
+
+def test_the_authors_set_becomes_shards(authors_set, run_stage):
     result = run_stage("countclip.pool")
-    assert_one_line_error(
-        result, "sources.published.pool = 'data/published/laion'", "holds no .tar shards", "img2dataset"
-    )
+    assert result.returncode == 0, result.stderr
+    samples = list(read_shard("data/countclip/pool/00000.tar"))
+    assert [sample["txt"] for sample in samples] == [b"two cats", b"a cat", b"Ten men"]
+    assert [sample.get("jpg", sample.get("png")) for sample in samples] == [
+        b"data/images/0.jpg",
+        b"data/images/1.jpg",
+        b"data/2.png",
+    ]
+    assert [json.loads(sample["json"])["authors_count"] for sample in samples] == [2, None, 10]
+    metrics = json.loads(Path("metrics/countclip/pool.json").read_text())
+    assert metrics == {"shards": 1, "images": {"not in the archive": 1, "taken": 3}}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "parts"),
+    [
+        ("merged.json", '{"pths": "0.jpg", "caps": "x"}', ["merged.json, line 1", "pths, caps, urls, counts"]),
+        ("merged.json", "not JSON", ["merged.json, line 1"]),
+        ("data.zip", "not a zip", ["data.zip: not a whole zip archive"]),
+    ],
+)
+def test_a_damaged_authors_set_is_named(authors_set, run_stage, file, content, parts):
+    (authors_set / file).write_text(content)
+    assert_one_line_error(run_stage("countclip.pool"), *parts)
+
+
+def test_a_pool_without_shards_is_named(workspace, run_stage):
+    workspace(source="published", **{"sources.published.pool": "mine"})
+    result = run_stage("countclip.pool")
+    assert_one_line_error(result, "sources.published.pool = 'mine'", "holds no .tar shards", "img2dataset")
