@@ -92,7 +92,8 @@ def analyse_experiment(
     low, high = interval(drawn.kappa)
     within_low, within_high = interval(drawn.within)
     chance_low, chance_high = chance_interval(pooled.first, pooled.second, np.maximum(pooled.trials, 1))
-    least, most = agreement_bounds(pooled.first / pooled.trials, pooled.second / pooled.trials)
+    accuracy_first, accuracy_second = pooled.accuracies
+    least, most = agreement_bounds(accuracy_first, accuracy_second)
     pairs = pd.DataFrame(
         {
             "experiment": experiment,
@@ -100,8 +101,8 @@ def analyse_experiment(
             "second": names[second],
             "pair": observers.labels,
             "trials": pooled.trials.astype(int),
-            "accuracy_first": pooled.first / pooled.trials,
-            "accuracy_second": pooled.second / pooled.trials,
+            "accuracy_first": accuracy_first,
+            "accuracy_second": accuracy_second,
             "expected": pooled.expected,
             "observed": pooled.observed,
             "observed_least": least,

@@ -125,8 +125,13 @@ class Counts:
         return 1 - (self.first + self.second - 2 * self.both) / self._trials
 
     @property
+    def accuracies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the first and of the second, on the trials that both had."""
+        return self.first / self._trials, self.second / self._trials
+
+    @property
     def expected(self) -> np.ndarray:
-        return expected_agreement(self.first / self._trials, self.second / self._trials)
+        return expected_agreement(*self.accuracies)
 
     @property
     def kappa(self) -> np.ndarray:

@@ -5,7 +5,7 @@
 `pool: generated` draws scenes whose captions spell the right number, a wrong one, none, or one that
 counts nothing, in stated shares; the class frequencies fall off as the authors' (Fig. 2).
 `pool: countclip_set` takes the authors' own set from Zenodo. A path takes shards that img2dataset
-wrote, as they are, with its account of dead links:
+wrote (1.47.0, in an environment of its own), as they are, with its account of dead links:
 
     python -m pipeline.countclip.scan --metadata laion400m/ --out counted.parquet
     img2dataset --url_list counted.parquet --input_format parquet --url_col URL --caption_col TEXT \

@@ -243,3 +243,30 @@ def test_predictions_without_a_description_of_their_observers_are_named(workspac
 def test_what_is_missing_is_named(workspace, run_stage, name, parts):
     workspace()
     assert_one_line_error(run_stage("consistency.analyse", "--name", name), *parts)
+
+
+def test_observers_who_share_no_trials_are_undefined_and_counted(workspace, run_stage):
+    """As in the noise experiments: networks share their images, each person has its own."""
+    workspace()
+    rng = np.random.default_rng(0)
+    kinds = {"cnn-1": "cnn", "cnn-2": "cnn", "person-1": "person", "person-2": "person"}
+    for i, (observer, kind) in enumerate(kinds.items()):
+        parts = []
+        for condition in ("noise/weak", "noise/strong"):
+            part = network_trials(observer, (rng.random(40) < 0.7).tolist(), condition, kind=kind)
+            if kind == "person":
+                part["image"] = [f"{i}-{image}" for image in part["image"]]
+            parts.append(part)
+        write_predictions(f"data/consistency/trials/{observer}.parquet", pd.concat(parts))
+    result = run_stage("consistency.analyse", "--name", "trials")
+    assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr
+    pairs = table("pairs").set_index("pair")
+    assert pairs.loc["cnn - cnn", "trials"] == 80
+    assert pairs.loc["cnn - cnn", "kappa"] is not None
+    assert (pairs.loc["cnn - person", "trials"] == 0).all()
+    assert pairs.loc["cnn - person", "kappa"].isna().all()
+    metrics = json.loads(Path("metrics/consistency/trials.json").read_text())["noise"]
+    assert (metrics["pairs"], metrics["undefined"]) == (6, 5)
+    assert metrics["groups"]["cnn - person"]["kappa"] is None
+    assert run_stage("consistency.figures", "--name", "trials").returncode == 0
