@@ -117,7 +117,11 @@ def test_metrics_and_plots_show(reproduced):
     assert "own_test_accuracy.mean" in run("dvc", "metrics", "show", cwd=reproduced).stdout
     run("dvc", "plots", "show", "--out", "shown", cwd=reproduced)
     page = (reproduced / "shown/index.html").read_text()
-    for title in ("Training loss", "Error consistency of people and networks", "Error consistency of the counters"):
+    for title in (
+        "Training loss",
+        "Error consistency of observers, published or simulated",
+        "Error consistency of the counters",
+    ):
         assert title in page
     shutil.rmtree(reproduced / "shown")
 

@@ -15,6 +15,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,13 @@ FILTERED = Path("data/countclip/filtered")
 
 def run_locally(shards: list[Path], out: Path, settings: Settings) -> Iterator[dict]:
     with process_pool(max(1, cores() // settings.threads), chunk=1) as parallel_map:
-        yield from parallel_map(partial(filter_shard, out=out, settings=settings), shards)
+        try:
+            yield from parallel_map(partial(filter_shard, out=out, settings=settings), shards)
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker was killed, perhaps for want of memory; run again, with fewer workers "
+                "(countclip.filter.threads higher): shards that are done are not done again"
+            ) from None
 
 
 def run_with_ray(shards: list[Path], out: Path, settings: Settings) -> Iterator[dict]:
@@ -58,7 +65,7 @@ def run_with_ray(shards: list[Path], out: Path, settings: Settings) -> Iterator[
         try:
             yield from ray.get(done)
         except ray.exceptions.RayTaskError as error:
-            raise error.as_instanceof_cause() from None
+            raise error.cause from None
 
 
 ENGINES = {"local": run_locally, "ray": run_with_ray}
@@ -119,13 +126,11 @@ def main() -> str:
     work = work_folder(shards, settings)
     statistics = ENGINES[params.countclip.filter.engine](shards, work, settings)
     total = merged(tqdm(statistics, "countclip/filter", len(shards), unit="shard", disable=None, leave=False))
+    write_json("metrics/countclip/filter.json", total)
     if FILTERED.exists():
         shutil.rmtree(FILTERED)
     FILTERED.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(work, FILTERED.with_name(".filtered.partial"), dirs_exist_ok=True)
-    FILTERED.with_name(".filtered.partial").rename(FILTERED)
-    write_json("metrics/countclip/filter.json", total)
-    shutil.rmtree(work)
+    shutil.move(work, FILTERED)
     return f"{total['kept']:,} of {total['rows']:,} pairs kept"
 
 

@@ -21,6 +21,7 @@ from pipeline.countclip.captions import caption_count
 from pipeline.shards import Sample, read_shard, write_shard
 from pipeline.stage import write_bytes, write_json
 
+AT_ONCE = 256  # images held decoded
 PARTS = ("counting", "other")  # shards of pairs that are kept for counting, and of all the others
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 Image.MAX_IMAGE_PIXELS = 200_000_000  # above, Pillow takes an image for a decompression bomb
@@ -58,11 +59,18 @@ def detector(settings: Settings) -> Callable[[list[Image.Image]], list]:
     )
 
 
+def record_of(sample: Sample) -> dict:
+    """What a sample's .json says; nothing where there is none or it is not an object."""
+    try:
+        record = json.loads(sample.get("json", b"{}"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def caption_of(sample: Sample) -> str | None:
     """The caption of a sample, from .txt or .json; None where there is none. Raises UnicodeDecodeError."""
-    if "txt" in sample:
-        return sample["txt"].decode()
-    return json.loads(sample["json"]).get("caption") if "json" in sample else None
+    return sample["txt"].decode() if "txt" in sample else record_of(sample).get("caption")
 
 
 def open_image(sample: Sample, size: int) -> Image.Image:
@@ -89,38 +97,11 @@ def filter_shard(shard: Path, out: Path, settings: Settings) -> dict:
     statistics = out / "statistics" / f"{shard.stem}.json"
     if statistics.exists():
         return json.loads(statistics.read_text())
-    rows, kept, images = [], [], []
     samples = list(read_shard(shard))
-    for sample in samples:
-        row = {"key": sample["__key__"], "caption": None, "count": None, "reason": None}
-        rows.append(row)
-        try:
-            row["caption"] = caption_of(sample)
-        except (UnicodeDecodeError, json.JSONDecodeError):
-            row["reason"] = "caption cannot be decoded"
-            continue
-        row["count"] = caption_count(row["caption"])
-        if row["count"] is None:
-            row["reason"] = "caption is missing" if row["caption"] is None else "caption spells no number"
-            continue
-        try:
-            images.append(open_image(sample, settings.size))
-            kept.append(row)
-        except ValueError as error:
-            row["reason"] = str(error)
-    for row, found in zip(kept, detector(settings)(images) if images else [], strict=True):
-        most = found.most_frequent
-        row.update(
-            detected_class=most[0] if most else None,
-            detected_count=most[1] if most else 0,
-            boxes=np.round(found.boxes, 5).tolist(),
-            classes=found.classes,
-            scores=np.round(found.scores.astype(float), 5).tolist(),
-        )
-        if most is None:
-            row["reason"] = "nothing detected"
-        elif most[1] != row["count"]:
-            row["reason"] = "detected count differs from the caption's"
+    rows = [_read_caption(sample) for sample in samples]
+    spelled = [(sample, row) for sample, row in zip(samples, rows, strict=True) if row["reason"] is None]
+    for start in range(0, len(spelled), AT_ONCE):
+        _count_things(spelled[start : start + AT_ONCE], settings)
     _write_parts(shard, out, samples, rows)
     numbers = {
         "rows": len(rows),
@@ -133,14 +114,50 @@ def filter_shard(shard: Path, out: Path, settings: Settings) -> dict:
     return numbers
 
 
+def _read_caption(sample: Sample) -> dict:
+    """The row of a sample: its caption and the number that this spells, or the reason why it is dropped."""
+    row = {"key": sample["__key__"], "caption": None, "count": None, "reason": None}
+    try:
+        row["caption"] = caption_of(sample)
+    except UnicodeDecodeError:
+        return row | {"reason": "caption cannot be decoded"}
+    row["count"] = caption_count(row["caption"])
+    if row["count"] is None:
+        row["reason"] = "caption is missing" if row["caption"] is None else "caption spells no number"
+    return row
+
+
+def _count_things(pairs: list[tuple[Sample, dict]], settings: Settings) -> None:
+    """Put what is detected in the images into their rows, and the reason why a row is dropped, if it is."""
+    opened: list[tuple[Image.Image, dict]] = []
+    for sample, row in pairs:
+        try:
+            opened.append((open_image(sample, settings.size), row))
+        except ValueError as error:
+            row["reason"] = str(error)
+    if not opened:
+        return
+    images, rows = zip(*opened, strict=True)
+    for row, found in zip(rows, detector(settings)(list(images)), strict=True):
+        most = found.most_frequent
+        row.update(
+            detected_class=most[0] if most else None,
+            detected_count=most[1] if most else 0,
+            boxes=np.round(found.boxes, 5).tolist(),
+            classes=found.classes,
+            scores=np.round(found.scores.astype(float), 5).tolist(),
+        )
+        if most is None:
+            row["reason"] = "nothing detected"
+        elif most[1] != row["count"]:
+            row["reason"] = "detected count differs from the caption's"
+
+
 def _write_parts(shard: Path, out: Path, samples: list[Sample], rows: list[dict]) -> None:
     """The samples in their parts, each with what was found in its .json; and a manifest of all rows."""
     described: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for sample, row in zip(samples, rows, strict=True):
-        try:
-            record = json.loads(sample.get("json", b"{}"))
-        except (UnicodeDecodeError, json.JSONDecodeError):
-            record = {}
+        record = record_of(sample)
         row["url"] = record.get("url")
         found = {
             key: row.get(key) for key in ("count", "detected_class", "detected_count", "classes", "boxes", "scores")
@@ -163,8 +180,7 @@ def _against_truth(samples: list[Sample], rows: list[dict]) -> dict[str, int]:
     """For scenes: pairs that should be kept (their caption's number is their number of things), and were."""
     counts: Counter = Counter(should=0, kept=0, rightly=0)
     for sample, row in zip(samples, rows, strict=True):
-        truth = json.loads(sample["json"]).get("truth") if sample.get("json", b"").startswith(b"{") else None
-        if truth:
+        if truth := record_of(sample).get("truth"):
             should, was = truth["count"] == row["count"], row["reason"] is None
             counts.update(should=should, kept=was, rightly=should and was)
     return dict(counts)

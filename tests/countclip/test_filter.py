@@ -81,6 +81,7 @@ def test_what_is_kept_and_what_is_dropped(tmp_path, three_cats):
         "no caption": (sample("no caption", None), "caption is missing"),
         "latin-1": (sample("latin-1", "trois châts three".encode("latin-1")), "caption cannot be decoded"),
         "long": (sample("long", "word " * 2000 + "three"), None),
+        "bad json": ({**sample("bad json", "three cats"), "json": b"{not JSON"}, None),
         "broken": (sample("broken", "three cats", b"\xff\xd8\xff\xe0 not a picture"), "image cannot be decoded"),
         "truncated": (sample("truncated", "three cats", picture()[:200]), "image cannot be decoded"),
         "empty": (sample("empty", "three cats", b""), "image cannot be decoded"),
