@@ -92,7 +92,7 @@ def fetch(name: str, source: Source | None = None) -> Path:
         if path in objects and _git_object(file) != objects[path]:
             file.unlink()
             raise UserError(f"{name}: {source.url}{path}: is not the file of that commit, {objects[path]}; try again")
-        return _sha256(file)
+        return sha256(file)
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         found = dict(zip(known, tqdm(pool.map(get, known), name, len(known), disable=None, leave=False), strict=True))
@@ -121,7 +121,7 @@ def _explained(what: str) -> Iterator[None]:
 
 def _verify_mirror(folder: Path, source: Source) -> None:
     for path, digest in source.files.items():
-        if digest and (file := folder / path).exists() and (found := _sha256(file)) != digest:
+        if digest and (file := folder / path).exists() and (found := sha256(file)) != digest:
             raise UserError(f"{file}: not what {REGISTRY.name} names: sha256 {found}, should be {digest}; replace it")
     if absent := [path for path in source.files if not (folder / path).exists()]:
         print(f"{folder}: lacks {len(absent)} of {len(source.files)} files of {REGISTRY.name}, first {absent[0]}")
@@ -143,7 +143,8 @@ def _list(name: str, source: Source, folder: Path) -> dict[str, str]:
     return {match["path"]: sha for match, sha in matches.items() if match}
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

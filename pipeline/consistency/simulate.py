@@ -70,6 +70,7 @@ def planted_means(experiment: Experiment) -> dict[str, float]:
 
 def write_experiment(folder: Path, experiment: Experiment, trials: int, seed: int) -> None:
     """Write one CSV file an observer into `folder`, in the published format; `trials` images in all."""
+    folder.mkdir(parents=True, exist_ok=True)
     conditions = list(experiment.accuracies)
     rng = item_rng(seed, f"consistency/{experiment.name}")
     category = np.resize(np.array(CATEGORIES), trials)
@@ -93,5 +94,4 @@ def write_experiment(folder: Path, experiment: Experiment, trials: int, seed: in
                 "imagename": [f"{name}{i + 1}.png" for i, name in enumerate(category)],
             }
         )
-        folder.mkdir(parents=True, exist_ok=True)
         table[COLUMNS].to_csv(folder / f"{experiment.name}_{observer.name}_session-1.csv", index=False)

@@ -6,7 +6,6 @@ sha256 is the one stated. Our own detectors are safetensors.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from ultralytics.engine.results import Results
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import torch_utils
 
-from pipeline import training
+from pipeline import sources, training
 from pipeline.stage import UserError, write_bytes
 
 settings.update({"sync": False})
@@ -62,8 +61,7 @@ def use_threads(threads: int) -> None:
 
 def load_checkpoint(path: Path, sha256: str) -> YOLO:
     """A published YOLO checkpoint. Raises UserError where the file's sha256 is another than stated."""
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != sha256:
+    if (found := sources.sha256(path)) != sha256:
         raise UserError(
             f"{path}: sha256 {found}, should be {sha256}; a checkpoint can run code when opened, so it was not. "
             f"State its hash beside its path in params.yaml if you trust it"

@@ -93,8 +93,7 @@ def work_folder(shards: list[Path], settings: Settings) -> Path:
     digest = hashlib.sha256(repr(asdict(settings)).encode())
     code = Path(__file__).parent
     for path in [*sorted(code.glob("*.py")), *shards, Path(settings.detector)]:
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        digest.update(f"{path.name} {sources.sha256(path)}".encode())
     return Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / f"countclip.filter.{digest.hexdigest()[:32]}"
 
 
@@ -102,9 +101,9 @@ def settings_of(params: Params) -> Settings:
     """The detector and thresholds of the chosen source. Fetches a checkpoint that sources.yaml names."""
     chosen = params.inputs.detector
     path = chosen.path or "models/countclip/detector.safetensors"
-    if chosen.path in sources.read_registry():
-        (name,) = sources.read_registry()[chosen.path].files
-        path = str(sources.fetch(chosen.path) / name)
+    if (published := sources.read_registry().get(chosen.path)) is not None:
+        (name,) = published.files
+        path = str(sources.fetch(chosen.path, published) / name)
     return Settings(
         detector=path,
         sha256=chosen.sha256,
