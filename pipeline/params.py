@@ -41,6 +41,7 @@ Length = Annotated[float, Field(gt=0)]
 Range = Annotated[list[Length], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
 Grey = Annotated[int, Field(ge=0, le=255)]
 GreyRange = Annotated[list[Grey], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+Betas = Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
 Densities = Annotated[list[Density], Field(min_length=1), AfterValidator(_distinct)]
 Margins = Annotated[list[int], Field(min_length=1), AfterValidator(_distinct)]
 
@@ -146,12 +147,26 @@ class Filter(Section):
     threads: Annotated[int, Field(ge=1)]
 
 
+class Counting(Section):
+    """How CLIP is taught to count (countclip, sections 2.2 to 2.4), at every scale."""
+
+    scheduler: bool
+    counterfactuals: Literal["one", "all"]
+    lambda_0: Annotated[float, Field(ge=0)]
+    count_logit_scale: Annotated[float, Field(gt=0)]
+    betas: Betas
+    others: Literal["without_number", "all"]
+    held_out: Annotated[float, Field(ge=0, lt=1)]
+    run: Annotated[int, Field(ge=0)]
+
+
 class CountClip(Section):
     """The CountCLIP study, at every scale."""
 
     pool: Pool
     detector: DetectorTraining
     filter: Filter
+    training: Counting
 
 
 class Training(Section):
@@ -161,7 +176,7 @@ class Training(Section):
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
     optimizer: Literal["adam", "adamw", "sgd"]
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+    betas: Betas
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["constant", "one_cycle"]
 
@@ -200,6 +215,40 @@ class ConsistencyAtScale(Section):
     draws: Annotated[int, Field(ge=10)]
 
 
+class Pretraining(Section):
+    """How much our own CLIP is pre-trained: scenes drawn, steps of a batch."""
+
+    scenes: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _batches_are_full(self) -> Pretraining:
+        if self.batch_size > self.scenes:
+            raise ValueError(f"batch_size = {self.batch_size} should be at most scenes = {self.scenes}")
+        return self
+
+
+class CountingAtScale(Section):
+    """How much CLIP is taught to count."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    counting_pairs: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    precision: Literal["auto", "fp32", "bf16"]
+
+    @model_validator(mode="after")
+    def _counting_pairs_fit(self) -> CountingAtScale:
+        if self.counting_pairs > self.batch_size:
+            raise ValueError(
+                f"batch_size = {self.batch_size} is smaller than counting_pairs = {self.counting_pairs}, which are "
+                f"part of the batch; raise batch_size or lower counting_pairs"
+            )
+        return self
+
+
 class CountClipAtScale(Section):
     """How much of the CountCLIP study."""
 
@@ -209,6 +258,10 @@ class CountClipAtScale(Section):
     detector_scenes: Annotated[int, Field(ge=1)]
     detector_epochs: Annotated[int, Field(ge=1)]
     detector_tests: Annotated[int, Field(ge=10)]
+    benchmark_per_number: Annotated[int, Field(ge=1)]
+    zero_shot_images: Annotated[int, Field(ge=1)]
+    pretraining: Pretraining
+    training: CountingAtScale
 
 
 class Scale(Section):
@@ -242,12 +295,25 @@ class Detector(Section):
         return self
 
 
+class ClipModel(Section):
+    """A CLIP model. name: small-clip (ours) or one of open_clip's. weights: a path, a tag of open_clip's, or null.
+
+    null: what pretrain_clip made, for small-clip; random weights, for any other.
+    """
+
+    name: str
+    weights: str | None
+
+
 class Source(Section):
     """Inputs from elsewhere. The shapes study has none: its images are drawn in both sources."""
 
     trials: Literal["simulated", "published"]
     pool: str
     detector: Detector
+    clip: ClipModel
+    countbench: str
+    zero_shot: str | None
 
 
 class Sources(Section):

@@ -58,7 +58,8 @@ def run(main: Callable[..., str], **arguments: type) -> None:
         where = f"{error.filename}: " if error.filename else ""
         advice = ADVICE.get(error.errno or 0)
         sys.exit(f"error: {label}: {where}{error.strerror or error}" + (f"; {advice}" if advice else ""))
-    print(f"{label}: {made} in {time.perf_counter() - start:.1f} s", flush=True)
+    if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun, the first speaks
+        print(f"{label}: {made} in {time.perf_counter() - start:.1f} s", flush=True)
 
 
 @contextmanager

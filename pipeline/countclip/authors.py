@@ -1,8 +1,9 @@
-"""The CountCLIP authors' own training set (Zenodo 10.5281/zenodo.10981852) as shards of the pool.
+"""The CountCLIP authors' own training set and benchmark images (Zenodo 10.5281/zenodo.10981852).
 
 merged.json has one JSON object a line: pths (an image in data.zip), caps (its caption), urls, and counts,
 which is the number that their filter found, or -1 for the images that do not count. Our filter decides
-by itself; the authors' number is kept beside its own, as `authors_count`.
+by itself; the authors' number is kept beside its own, as `authors_count`. val.json is such a list of
+CountBench's rows, whose images are in the same archive.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from pipeline.shards import Sample, write_shard
 from pipeline.stage import UserError
 
-LIST, IMAGES = "merged.json", "data.zip"
+LIST, BENCHMARK, IMAGES = "merged.json", "val.json", "data.zip"
 FIELDS = ("pths", "caps", "urls", "counts")
 A_SHARD = 1000  # images
 
@@ -27,17 +29,31 @@ def write_shards(source: Path, folder: Path) -> dict:
 
     Raises UserError, naming file and line, where the list or the archive is not as described.
     """
-    try:
-        with zipfile.ZipFile(source / IMAGES) as archive:
-            outcomes: Counter = Counter()
-            samples = _samples(source / LIST, archive, outcomes)
-            shards = 0
-            while part := list(islice(samples, A_SHARD)):
-                write_shard(folder / f"{shards:05d}.tar", part)
-                shards += 1
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{source / IMAGES}: not a whole zip archive ({error}); fetch it again") from None
+    outcomes: Counter = Counter()
+    with _archive(source / IMAGES) as archive:
+        samples = _samples(source / LIST, archive, outcomes)
+        shards = 0
+        while part := list(islice(samples, A_SHARD)):
+            write_shard(folder / f"{shards:05d}.tar", part)
+            shards += 1
     return {"shards": shards, "images": dict(sorted(outcomes.items()))}
+
+
+def benchmark_images(source: Path) -> dict[str, Sample]:
+    """URL -> sample of CountBench's images below `source`. Raises UserError as `write_shards` does."""
+    with _archive(source / IMAGES) as archive:
+        return {
+            json.loads(sample["json"])["url"]: sample for sample in _samples(source / BENCHMARK, archive, Counter())
+        }
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path}: not a whole zip archive ({error}); fetch it again") from None
 
 
 def _samples(path: Path, archive: zipfile.ZipFile, outcomes: Counter) -> Iterator[Sample]:

@@ -66,22 +66,30 @@ def caption_count(text: str | None) -> int | None:
     return max((number for _, _, number in number_words(text)), default=None)
 
 
-def with_number(text: str, number: int) -> str:
-    """The caption with the number that it spells replaced by another, in the same case; other number words stay.
+def with_number(text: str, number: int, spelled: int | None = None) -> str:
+    """The caption with a number that it spells replaced by another, in the same case; other number words stay.
 
-    Every word of that number is replaced, since 'Seven cats. Three cats' would contradict itself.
-    Raises ValueError where the caption spells no number, or `number` is not 2..10.
+    `spelled` is the number to replace; None for the caption's own (`caption_count`). Every word of that
+    number is replaced, since 'Seven cats. Three cats' would contradict itself. Raises ValueError where the
+    caption does not spell it, or `number` is not 2..10.
     """
     if number not in WORDS:
         raise ValueError(f"number = {number!r}; should be 2..10")
-    if (spelled := caption_count(text)) is None:
-        raise ValueError(f"the caption spells no number: {text!r}")
+    words = list(number_words(text))
+    spelled = spelled or max((found for _, _, found in words), default=None)
+    if spelled not in {found for _, _, found in words}:
+        raise ValueError(f"the caption spells no {WORDS.get(spelled, 'number')}: {text!r}")
     parts, end = [], 0
-    for start, stop, found in number_words(text):
+    for start, stop, found in words:
         if found == spelled:
             parts += [text[end:start], _in_case_of(text[start:stop], WORDS[number])]
             end = stop
     return "".join([*parts, text[end:]])
+
+
+def nine_captions(text: str, spelled: int | None = None) -> list[str]:
+    """The caption with each of the numbers 2..10, in ascending order; see `with_number`."""
+    return [with_number(text, number, spelled) for number in WORDS]
 
 
 def counterfactuals(text: str) -> list[str]:

@@ -1,0 +1,187 @@
+"""The counting set and the pairs beside it, in memory as CLIP sees them, and the batches made of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.countclip.captions import WORDS
+from pipeline.countclip.clip import image_pixels, trimmed
+from pipeline.countclip.pairs import open_image
+from pipeline.countclip.tokens import tokenize, tokenize_nine
+from pipeline.shards import Sample, item_rng, process_pool, read_shard
+from pipeline.stage import UserError
+
+NUMBERS = tuple(WORDS)  # 2..10, in the order of a pair's nine captions
+WITHOUT_NUMBER = "caption spells no number"  # why filter_captions dropped such a pair
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """pixels: uint8 [N, 3, S, S]. ids: tokens, [N, L], or [N, 9, L] of counting pairs. counts: [N], 0 where none."""
+
+    pixels: Tensor
+    ids: Tensor
+    counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: np.ndarray) -> Pairs:
+        return Pairs(self.pixels[index], self.ids[index], self.counts[index])
+
+    def to(self, device: torch.device) -> Pairs:
+        """With its pixels on a device."""
+        return Pairs(self.pixels.to(device), self.ids, self.counts)
+
+
+def decode(samples: Iterable[Sample], size: int) -> Tensor:
+    """Pixels uint8 [N, 3, size, size] of samples' images, decoded by as many processes as there are cores."""
+    with process_pool() as parallel_map:
+        pixels = list(parallel_map(partial(_decode_one, size=size), samples))
+    return torch.from_numpy(np.stack(pixels)) if pixels else torch.zeros(0, 3, size, size, dtype=torch.uint8)
+
+
+def _decode_one(sample: Sample, size: int, strict: bool = True) -> np.ndarray | None:
+    try:
+        return image_pixels(open_image(sample, size), size).numpy()
+    except ValueError:
+        if strict:
+            raise
+        return None
+
+
+def load_counting(folder: Path, size: int, context: int) -> Pairs:
+    """The counting set that filter_captions kept. Raises UserError where a number has no pair at all."""
+    samples = [sample for shard in sorted((folder / "counting").glob("*.tar")) for sample in read_shard(shard)]
+    records = [json.loads(sample["json"]) for sample in samples]
+    counts = [record["count"] for record in records]
+    if absent := sorted(set(NUMBERS) - set(counts)):
+        names = ", ".join(WORDS[number] for number in absent)
+        raise UserError(
+            f"{folder / 'counting'}: {len(samples):,} counting pairs, none of them with {names}; a class without pairs "
+            f"cannot be learned or weighed: take a larger pool (scales.*.countclip.pool_images, sources.*.pool)"
+        )
+    tokens = tokenize_nine([record["caption"] for record in records], counts, context)
+    return Pairs(decode(samples, size), tokens.ids, np.array(counts))
+
+
+def load_others(folder: Path, size: int, context: int, which: str) -> Pairs:
+    """The pairs that filter_captions dropped and that have image and caption.
+
+    which: 'without_number', only those whose caption spells no number, since the others', by the detector, are
+    wrong; or 'all'. Images that cannot be decoded are left out; filter_captions has counted them where it opened
+    them.
+    """
+    chosen: list[Sample] = []
+    for shard in sorted((folder / "other").glob("*.tar")):
+        for sample in read_shard(shard):
+            record = json.loads(sample["json"])
+            if record["caption"] is not None and (which == "all" or record["reason"] == WITHOUT_NUMBER):
+                chosen.append({**sample, "txt": record["caption"].encode()})
+    with process_pool() as parallel_map:
+        decoded = list(parallel_map(partial(_decode_one, size=size, strict=False), chosen))
+    opened = [
+        (sample["txt"].decode(), image) for sample, image in zip(chosen, decoded, strict=True) if image is not None
+    ]
+    if not opened:
+        raise UserError(f"{folder / 'other'}: no pairs beside the counting ones ({which}); take a larger pool")
+    captions, images = zip(*opened, strict=True)
+    ids = tokenize(list(captions), context).ids
+    return Pairs(torch.from_numpy(np.stack(images)), ids, np.zeros(len(captions), int))
+
+
+def hold_out(counts: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the pairs to train on and of those held out: about `share` of each number, never all of one."""
+    held: list[int] = []
+    for number in NUMBERS:
+        members = item_rng(seed, f"countclip/held-out/{number}").permutation(np.flatnonzero(counts == number))
+        held += members[: min(round(share * len(members)), max(len(members) - 1, 0))].tolist()
+    return np.setdiff1d(np.arange(len(counts)), held), np.array(sorted(held), int)
+
+
+def frequencies(counts: np.ndarray) -> dict[int, int]:
+    """{number: pairs} for 2..10."""
+    found = Counter(counts.tolist())
+    return {number: found[number] for number in NUMBERS}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """c counting pairs, then others. pixels: [B, 3, S, S]. ids: [B + c * K, L], last the counterfactuals of the
+    counting pairs in turn. counts: [c]."""
+
+    pixels: Tensor
+    ids: Tensor
+    counts: np.ndarray
+
+
+class Batches:
+    """Batches of `size` pairs, `counting_pairs` of them from the counting set; each depends on seed and step alone.
+
+    An epoch is once through the counting set (a last, smaller batch is left out); the others go round on their
+    own. Of `parts` processes, each takes its share of every batch.
+    """
+
+    def __init__(
+        self,
+        counting: Pairs,
+        others: Pairs,
+        *,
+        size: int,
+        counting_pairs: int,
+        counterfactuals: str,
+        seed: int,
+        name: str,
+        part: int = 0,
+        parts: int = 1,
+    ) -> None:
+        if len(counting) < counting_pairs or len(others) < size - counting_pairs:
+            raise UserError(
+                f"batch_size = {size}, counting_pairs = {counting_pairs}: there are {len(counting):,} counting pairs "
+                f"and {len(others):,} others; lower them, or take a larger pool"
+            )
+        if counting_pairs % parts or size % parts:
+            raise UserError(
+                f"batch_size = {size}, counting_pairs = {counting_pairs}: both should be multiples of the number of "
+                f"processes, {parts}, which share each batch"
+            )
+        self.counting, self.others = counting, others
+        self.size, self.counting_pairs, self.all = size, counting_pairs, counterfactuals == "all"
+        self.epoch_steps = len(counting) // counting_pairs
+        self.mine = slice(part, None, parts)
+
+        @lru_cache(maxsize=2)
+        def order(of: str, n: int, epoch: int) -> np.ndarray:
+            return item_rng(seed, f"{name}/{of}/{epoch}").permutation(n)
+
+        self._order = order
+        self._rng = partial(item_rng, seed)
+        self._name = name
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, place = divmod(step, self.epoch_steps)
+        counting = self._order("counting", len(self.counting), epoch)[place * self.counting_pairs :]
+        index = counting[: self.counting_pairs][self.mine]
+        wanted = self.size - self.counting_pairs
+        around, place = divmod(step, len(self.others) // wanted) if wanted else (0, 0)
+        beside = self._order("others", len(self.others), around)[place * wanted :][:wanted][self.mine]
+
+        chosen, others = self.counting[index], self.others[beside]
+        true = chosen.counts - NUMBERS[0]  # the place of a pair's own caption among its nine
+        eight = np.array([[k for k in range(len(NUMBERS)) if k != own] for own in true])  # [c, 8]
+        if not self.all:
+            picks = self._rng(f"{self._name}/counterfactual/{step}").integers(8, size=self.counting_pairs)[self.mine]
+            eight = np.take_along_axis(eight, picks[:, None], axis=1)
+        rows = torch.arange(len(index))
+        false = chosen.ids[rows[:, None], torch.from_numpy(eight)]  # [c, K, L]
+        ids = torch.cat([chosen.ids[rows, torch.from_numpy(true)], others.ids, false.flatten(end_dim=1)])
+        return Batch(torch.cat([chosen.pixels, others.pixels]), trimmed(ids), chosen.counts)

@@ -1,0 +1,128 @@
+"""What CLIP counts, and what it still knows, before and after fine-tuning (countclip, sections 3 and 4).
+
+python -m pipeline.countclip.evaluate
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from open_clip import build_zero_shot_classifier
+from scipy.stats import binomtest
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from pipeline import training
+from pipeline.countclip import clip
+from pipeline.countclip.captions import WORDS
+from pipeline.countclip.countbench import CLASSES, ZERO_SHOT, Benchmark, load_benchmark
+from pipeline.countclip.counting_set import NUMBERS, decode
+from pipeline.countclip.pairs import record_of
+from pipeline.countclip.scores import answers, measures
+from pipeline.countclip.tokens import tokenize
+from pipeline.countclip.train import FINETUNED, ask
+from pipeline.params import load_params
+from pipeline.predictions import write_predictions
+from pipeline.shards import read_shard
+from pipeline.stage import run, write_json
+
+PREDICTIONS = Path("data/countclip/predictions")
+PLOTS = Path("plots/countclip")
+BASELINE = "pretrained"
+
+
+def trials(name: str, benchmark: Benchmark, similarity: Tensor) -> pd.DataFrame:
+    """One row an image: the number that it shows, the one answered, and all nine similarities."""
+    answered = answers(similarity)
+    rows = pd.DataFrame(
+        {
+            "observer": f"clip-{name}",
+            "condition": "countbench",
+            "image": benchmark.keys,
+            "category": [WORDS[number] for number in benchmark.numbers],
+            "response": [WORDS[number] for number in answered],
+            "correct": answered == benchmark.numbers,
+            "number": benchmark.numbers,
+            "answered": answered,
+        }
+    )
+    columns = {f"similarity_{n}": similarity[:, place].cpu().numpy() for place, n in enumerate(NUMBERS)}
+    return pd.concat([rows, pd.DataFrame(columns)], axis=1)
+
+
+def paired(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    """McNemar's exact test of right answers [N], bool, to the same images: gained, lost, log10 of the two-sided p."""
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    return {"gained": gained, "lost": lost, "log10_p": float(np.log10(p))}
+
+
+@torch.no_grad()
+def zero_shot_accuracy(
+    model: nn.Module, pixels: Tensor, names: list[str], templates: list[str], right: list[str]
+) -> dict:
+    """Share of images [N, 3, S, S] whose class, of `names`, is named rightly, with Wilson's 95% interval.
+
+    A class is the mean embedding of its name in all templates, as open_clip builds zero-shot classifiers.
+    """
+
+    class Encoder(nn.Module):  # so that captions need not fill the context
+        def encode_text(self, ids: Tensor, normalize: bool = True) -> Tensor:
+            return torch.nn.functional.normalize(clip.embed_texts(model, ids), dim=-1)
+
+    classes = build_zero_shot_classifier(
+        Encoder(),
+        lambda texts: tokenize(texts, model.context_length).ids,
+        names,
+        [template.format for template in templates],
+        device=model.logit_scale.device,
+    )  # [D, classes]
+    chosen = (normalize(clip.embed_images(model, pixels), dim=-1) @ classes).argmax(dim=1).tolist()
+    correct = sum(names[place] == name for place, name in zip(chosen, right, strict=True))
+    interval = binomtest(correct, len(right)).proportion_ci(method="wilson")
+    return {"accuracy": correct / len(right), "low": interval.low, "high": interval.high, "images": len(right)}
+
+
+def main() -> str:
+    params = load_params()
+    precision = params.at_scale.countclip.training.precision
+    training.configure(params.seed, "countclip/evaluation", params.threads)
+    device = training.device()
+    model = clip.load(params.inputs.clip).eval()
+    size = clip.image_size(model)
+    benchmark = load_benchmark(size, model.context_length)
+    named = list(read_shard(ZERO_SHOT)) if ZERO_SHOT.exists() else []
+    classes = json.loads(CLASSES.read_text()) if named else None
+    pixels, right = decode(named, size), [record_of(sample)["class"] for sample in named]
+
+    model.to(device)
+    summary: dict[str, dict] = {}
+    by_number: list[dict] = []
+    correct: dict[str, np.ndarray] = {}
+    for name in [BASELINE, *sorted(path.stem for path in FINETUNED.glob("*.safetensors"))]:
+        if name != BASELINE:
+            training.load_weights(FINETUNED / f"{name}.safetensors", model)
+        rows = trials(name, benchmark, ask(model, benchmark.pixels, benchmark.ids, precision))
+        write_predictions(PREDICTIONS / f"{name}.parquet", rows)
+        correct[name] = rows["correct"].to_numpy()
+        found = measures(rows["number"], rows["answered"])
+        by_number += [{"weights": name, "number": int(n), **values} for n, values in found["by_class"].items()]
+        write_json(PLOTS / "confusion" / f"{name}.json", rows[["number", "answered"]].to_dict("records"))
+        summary[name] = {key: found[key] for key in ("accuracy", "low", "high", "mean_absolute_deviation")}
+        if classes:
+            with training.autocast(precision, device):
+                summary[name]["zero_shot"] = zero_shot_accuracy(model, pixels, **classes, right=right)
+        if name != BASELINE:
+            summary[name]["against_pretrained"] = paired(correct[BASELINE], correct[name])
+    write_json(PLOTS / "by_number.json", by_number)
+    write_json("metrics/countclip.json", {"images": len(benchmark.keys), **summary})
+    accuracies = ", ".join(f"{name} {values['accuracy']:.3f}" for name, values in summary.items())
+    return f"{len(benchmark.keys):,} images; {accuracies};"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,231 @@
+"""Teach CLIP to count: L = L_CLIP + lambda L_count (countclip, sections 2.2 to 2.4).
+
+    python -m pipeline.countclip.train
+    torchrun --nproc-per-node 8 -m pipeline.countclip.train     # each process takes its share of every batch
+
+As published (`scale: paper`): batches of 5 with 1 counting pair, 10 epochs of the counting set, Adam with
+learning rate 5e-6, warmed up over half of the steps. After torchrun, `dvc commit train_countclip`.
+
+Weights are kept of the last epoch, of the one that is best on the benchmark ('early stopping' in Table 1: the
+maximum is chosen on the test set, so it is no estimate of accuracy), and of the one that is best on counting
+pairs held out of training, which chooses without the test set.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from open_clip.loss import gather_features
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline import training
+from pipeline.countclip import clip
+from pipeline.countclip.countbench import BENCHMARK, load_benchmark
+from pipeline.countclip.counting_set import Batch, Batches, frequencies, hold_out, load_counting, load_others
+from pipeline.countclip.losses import balanced_lambda, clip_loss, count_loss
+from pipeline.countclip.scores import answers, similarities
+from pipeline.distributed import SharedCheckpoint, leads, processes
+from pipeline.params import load_params
+from pipeline.stage import replacing, run, write_bytes, write_json
+
+FILTERED = Path("data/countclip/filtered")
+FINETUNED = Path("models/countclip/finetuned")
+CHOICES = {"best": "countbench", "held_out": "held_out"}  # weights that are kept beside the last, by what chooses them
+LARGEST_SCALE = math.log(100)  # of the logits, as CLIP's training clips it
+CURVE_POINTS = 40
+
+
+def learning_rate_factor(step: int, steps: int) -> float:
+    """Linear warm-up over the first half of the steps, cosine to 0 over the other (countclip, section 4)."""
+    half = max(steps // 2, 1)
+    if step < half:
+        return (step + 1) / half
+    return (1 + math.cos(math.pi * (step - half) / max(steps - half, 1))) / 2
+
+
+def losses(
+    image: Tensor,
+    text: Tensor,
+    logit_scale: Tensor,
+    weights: Tensor,
+    count_logit_scale: float,
+    world: int = 1,
+) -> dict[str, Tensor]:
+    """The losses of a batch of B pairs whose first c are counting pairs; 'loss' is their sum (Eq. 1).
+
+    image: embeddings [B, D]. text: [B + c * K, D], last the K counterfactuals of each counting pair in turn.
+    weights: [c], lambda. L_CLIP is over the pairs of all processes, L_count over this one's.
+    """
+    pairs, counting = len(image), len(weights)
+    counterfactuals = text[pairs:].unflatten(0, (counting, -1))
+    all_images, all_texts = normalize(image, dim=-1), normalize(text[:pairs], dim=-1)
+    if world > 1:
+        all_images, all_texts = gather_features(all_images, all_texts, gather_with_grad=True, world_size=world)
+    contrastive = clip_loss(all_images, all_texts, logit_scale)
+    count = count_loss(image[:counting], text[:counting], counterfactuals, weights, count_logit_scale)
+    return {"loss": contrastive + count, "clip": contrastive, "count": count}
+
+
+def embed_batch(towers: nn.Module, batch: Batch, precision: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings float32 of a batch's images and captions, and CLIP's logit scale."""
+    device = batch.pixels.device
+    with training.autocast(precision, device):
+        image, text, logit_scale = towers(batch.pixels, batch.ids.to(device))
+    return image.float(), text.float(), logit_scale
+
+
+def ask(model: nn.Module, pixels: Tensor, ids: Tensor, precision: str) -> Tensor:
+    """Similarity [N, 9] of images [N, 3, S, S] with their nine captions [N, 9, L]."""
+    with training.autocast(precision, model.logit_scale.device):
+        image, captions = clip.embed_images(model, pixels), clip.embed_texts(model, ids)
+    return similarities(image, captions)
+
+
+def balanced_accuracy(true: np.ndarray, answered: np.ndarray) -> float:
+    """Mean over numbers of the share answered right: the held-out pairs are as uneven as the counting set."""
+    return float(np.mean([(answered[true == number] == number).mean() for number in np.unique(true)]))
+
+
+def learning_curve(steps: list[dict[str, float]]) -> pd.DataFrame:
+    """The losses over training, averaged over stretches of about equal length."""
+    rows = [
+        {"step": int(stretch[-1] + 1), **{name: np.mean([steps[i][name] for i in stretch]) for name in steps[0]}}
+        for stretch in np.array_split(np.arange(len(steps)), min(CURVE_POINTS, len(steps)))
+    ]
+    return pd.DataFrame(rows).round(6)
+
+
+def main() -> str:
+    with processes() as (rank, world):
+        return train(rank, world)
+
+
+def train(rank: int, world: int) -> str:
+    params = load_params()
+    settings, scale, choice = params.countclip.training, params.at_scale.countclip.training, params.inputs.clip
+    name = f"countclip/training/run-{settings.run}"
+    training.configure(params.seed, name, params.threads)
+    device = training.device()
+
+    # BatchNorm, where a model has it, keeps the statistics of pre-training: a batch of five has none to speak of
+    model = clip.load(choice).eval()
+    size, context = clip.image_size(model), model.context_length
+    counting = load_counting(FILTERED, size, context)
+    learned, held = hold_out(counting.counts, settings.held_out, params.seed)
+    held_out = counting[held]
+    benchmark = load_benchmark(size, context)
+    batches = Batches(
+        counting[learned].to(device),
+        load_others(FILTERED, size, context, settings.others).to(device),
+        size=scale.batch_size,
+        counting_pairs=scale.counting_pairs,
+        counterfactuals=settings.counterfactuals,
+        seed=params.seed,
+        name=name,
+        part=rank,
+        parts=world,
+    )
+    found = frequencies(counting.counts[learned])
+    weight_of = balanced_lambda(found, params.lambda_, settings.lambda_0)
+
+    model.to(device)
+    towers: nn.Module = clip.Towers(model)
+    if world > 1:
+        towers = DistributedDataParallel(towers, broadcast_buffers=False)
+    steps = scale.epochs * batches.epoch_steps
+    optimizer = torch.optim.Adam(model.parameters(), scale.learning_rate, betas=tuple(settings.betas), fused=True)
+    factor = (lambda step: learning_rate_factor(step, steps)) if settings.scheduler else (lambda step: 1.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    def step(i: int) -> dict[str, Tensor]:
+        batch = batches[i]
+        weights = torch.tensor([weight_of[count] for count in batch.counts.tolist()], device=device)
+        values = losses(*embed_batch(towers, batch, scale.precision), weights, settings.count_logit_scale, world)
+        optimizer.zero_grad()
+        values["loss"].backward()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, LARGEST_SCALE)
+        return values
+
+    checkpoint = SharedCheckpoint(
+        stage="countclip.train",
+        settings=[params.seed, params.threads, params.lambda_, params.source, world, settings, scale, choice],
+        inputs=[
+            BENCHMARK,
+            *sorted(FILTERED.glob("*/*.tar")),
+            *[path for path in (clip.PRETRAINED, Path(choice.weights or "")) if path.is_file()],
+        ],
+    )
+    best: dict[str, float] = {}
+
+    def evaluate() -> dict[str, float]:
+        answered = answers(ask(model, benchmark.pixels, benchmark.ids, scale.precision))
+        values = {"countbench": float((answered == benchmark.numbers).mean())}
+        if len(held_out):
+            answered = answers(ask(model, held_out.pixels, held_out.ids, scale.precision))
+            values["held_out"] = balanced_accuracy(held_out.counts, answered)
+        for kept, criterion in CHOICES.items():
+            if criterion in values and values[criterion] > best.get(kept, -1.0):
+                best[kept] = values[criterion]
+                if leads():
+                    training.save_weights(checkpoint.beside(f"{kept}.safetensors"), model)
+        return values
+
+    history = training.fit(
+        step,
+        steps=steps,
+        state={"model": model, "optimizer": optimizer, "schedule": schedule, "best": Kept(best)},
+        checkpoint=checkpoint,
+        evaluate=evaluate,
+        evaluate_every=batches.epoch_steps,
+        label=name,
+    )
+    epochs = [{"epoch": n, **values} for n, values in enumerate(history.evaluations, start=1)]
+    if leads():
+        training.save_weights(FINETUNED / "last.safetensors", model)
+        for kept in best:
+            with replacing(FINETUNED / f"{kept}.safetensors") as partial:
+                shutil.copyfile(checkpoint.beside(f"{kept}.safetensors"), partial)
+        write_bytes("plots/countclip/training.csv", learning_curve(history.steps).to_csv(index=False).encode())
+        write_json("plots/countclip/epochs.json", epochs)
+        write_json(
+            "metrics/countclip/training.json",
+            {
+                "steps": steps,
+                "counting_pairs": {str(number): pairs for number, pairs in found.items()},
+                "lambda": {str(number): weight for number, weight in weight_of.items()},
+                "captions_cut": benchmark.cut,
+                "best_epoch": {
+                    kept: next(e["epoch"] for e in epochs if e[CHOICES[kept]] == value) for kept, value in best.items()
+                },
+            },
+        )
+        checkpoint.discard()
+    return f"{steps:,} steps of {scale.batch_size} pairs, accuracy {epochs[-1]['countbench']:.3f},"
+
+
+class Kept:
+    """The best values so far, as a part of the training's state."""
+
+    def __init__(self, values: dict[str, float]) -> None:
+        self.values = values
+
+    def state_dict(self) -> dict[str, float]:
+        return dict(self.values)
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.values.clear()
+        self.values.update(state)
+
+
+if __name__ == "__main__":
+    run(main)
