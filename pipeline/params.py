@@ -258,6 +258,7 @@ class CountClipAtScale(Section):
     detector_scenes: Annotated[int, Field(ge=1)]
     detector_epochs: Annotated[int, Field(ge=1)]
     detector_tests: Annotated[int, Field(ge=10)]
+    filter_by: Literal["detector", "truth"]
     benchmark_per_number: Annotated[int, Field(ge=1)]
     zero_shot_images: Annotated[int, Field(ge=1)]
     pretraining: Pretraining

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = ("data", "models", "plots", "metrics")
 
 
 def edit_params(path: Path, changes: dict[str, object]) -> None:
@@ -81,6 +86,24 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess]:
     return run
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every result in the folder, whole or partial."""
+    files = [path for name in RESULTS for path in (folder / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def run_killed(module: str, *arguments: object, wait_for: str, moments: random.Random, spread: float) -> None:
+    """Start a stage in the current folder; SIGKILL it at a random moment after a file of that pattern appears."""
+    process = subprocess.Popen(
+        stage_command(module, *arguments), env=stage_environment(CHECKPOINT_SECONDS="0"), stdout=subprocess.DEVNULL
+    )
+    while not list(Path().rglob(wait_for)) and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(moments.uniform(0, spread))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the stage ended before it could be killed"
+
+
 def obey_permissions() -> None:
     """For preexec: file permissions bind this process even if it runs as root (Linux)."""
     if os.geteuid() == 0:
@@ -114,3 +137,31 @@ def published_inputs() -> Path:
     if not folder:
         pytest.skip("STUDIES_MIRROR is not set: no published inputs at hand")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def filtered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CountCLIP: a folder with a generated pool, a detector after one epoch, and the filtered pool."""
+    folder = tmp_path_factory.mktemp("filtered")
+    copy_params(folder, **{"scales.smoke.countclip.pool_shards": 5})
+    for stage in ("pool", "train_detector", "filter"):
+        subprocess.run(stage_command(f"countclip.{stage}"), cwd=folder, env=stage_environment(), check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_once(filtered_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That folder with a benchmark and a pre-trained model: all that fine-tuning needs."""
+    folder = tmp_path_factory.mktemp("prepared") / "folder"
+    shutil.copytree(filtered_once, folder)
+    for stage in ("countbench", "pretrain"):
+        subprocess.run(stage_command(f"countclip.{stage}"), cwd=folder, env=stage_environment(), check=True)
+    return folder
+
+
+@pytest.fixture
+def prepared(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder is a copy of it."""
+    shutil.copytree(prepared_once, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"

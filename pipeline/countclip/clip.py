@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,11 +63,11 @@ def load(choice: ClipModel) -> nn.Module:
     try:
         with _quiet():
             return _laid_out(open_clip.create_model(choice.name, pretrained=str(weights)))
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, OSError, ValueError, KeyError, AssertionError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{choice.name} with weights '{weights}': {reason}; without a network, set sources.published.clip.weights "
-            f"to a file of weights for this model"
+            f"{weights}: no weights for {choice.name}: {reason}; set clip.weights (params.yaml, sources) to a file of "
+            f"this model's weights, or to a tag where there is a network"
         ) from None
 
 

@@ -60,18 +60,23 @@ def _decode_one(sample: Sample, size: int, strict: bool = True) -> np.ndarray | 
 
 
 def load_counting(folder: Path, size: int, context: int) -> Pairs:
-    """The counting set that filter_captions kept. Raises UserError where a number has no pair at all."""
+    """The counting set that filter_captions kept. Raises UserError where it is empty.
+
+    A number without pairs is said; it is not trained on, and `balanced_lambda` says what it would weigh.
+    """
     samples = [sample for shard in sorted((folder / "counting").glob("*.tar")) for sample in read_shard(shard)]
-    records = [json.loads(sample["json"]) for sample in samples]
-    counts = [record["count"] for record in records]
-    if absent := sorted(set(NUMBERS) - set(counts)):
-        names = ", ".join(WORDS[number] for number in absent)
+    if not samples:
         raise UserError(
-            f"{folder / 'counting'}: {len(samples):,} counting pairs, none of them with {names}; a class without pairs "
-            f"cannot be learned or weighed: take a larger pool (scales.*.countclip.pool_images, sources.*.pool)"
+            f"{folder / 'counting'}: no counting pairs; see metrics/countclip/filter.json for why pairs were dropped, "
+            f"and take a larger pool (scales.*.countclip.pool_images, sources.*.pool)"
         )
-    tokens = tokenize_nine([record["caption"] for record in records], counts, context)
-    return Pairs(decode(samples, size), tokens.ids, np.array(counts))
+    records = [json.loads(sample["json"]) for sample in samples]
+    counts = np.array([record["count"] for record in records])
+    if absent := sorted(set(NUMBERS) - set(counts.tolist())):
+        words = ", ".join(WORDS[number] for number in absent)
+        print(f"{folder / 'counting'}: none of {len(samples):,} counting pairs has {words}: not trained on", flush=True)
+    tokens = tokenize_nine([record["caption"] for record in records], counts.tolist(), context)
+    return Pairs(decode(samples, size), tokens.ids, counts)
 
 
 def load_others(folder: Path, size: int, context: int, which: str) -> Pairs:

@@ -113,6 +113,7 @@ def settings_of(params: Params) -> Settings:
         batch=params.countclip.filter.batch_size,
         threads=params.countclip.filter.threads,
         precision=params.precision,
+        by=params.at_scale.countclip.filter_by,
     )
 
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.countclip.captions import caption_count
 from pipeline.shards import Sample, read_shard, write_shard
-from pipeline.stage import write_bytes, write_json
+from pipeline.stage import UserError, write_bytes, write_json
 
 AT_ONCE = 256  # images held decoded
 PARTS = ("counting", "other")  # shards of pairs that are kept for counting, and of all the others
@@ -39,6 +39,7 @@ class Settings:
     batch: int
     threads: int
     precision: str = "fp32"
+    by: str = "detector"  # or "truth": what a generated scene shows, whatever is detected in it
 
 
 @cache
@@ -132,6 +133,8 @@ def _count_things(pairs: list[tuple[Sample, dict]], settings: Settings) -> None:
     opened: list[tuple[Image.Image, dict]] = []
     for sample, row in pairs:
         try:
+            if settings.by == "truth":
+                row["truth"] = _true_count(sample)
             opened.append((open_image(sample, settings.size), row))
         except ValueError as error:
             row["reason"] = str(error)
@@ -147,10 +150,24 @@ def _count_things(pairs: list[tuple[Sample, dict]], settings: Settings) -> None:
             classes=found.classes,
             scores=np.round(found.scores.astype(float), 5).tolist(),
         )
-        if most is None:
+        if settings.by == "truth":
+            if row.pop("truth") != row["count"]:
+                row["reason"] = "true count differs from the caption's"
+        elif most is None:
             row["reason"] = "nothing detected"
         elif most[1] != row["count"]:
             row["reason"] = "detected count differs from the caption's"
+
+
+def _true_count(sample: Sample) -> int:
+    """What a generated scene shows. Raises UserError for a pair of which that is not known."""
+    try:
+        return record_of(sample)["truth"]["count"]
+    except KeyError:
+        raise UserError(
+            f"params.yaml: scales.*.countclip.filter_by = 'truth': {sample['__key__']} is no generated scene, "
+            f"its true count is not known; set it to 'detector'"
+        ) from None
 
 
 def _write_parts(shard: Path, out: Path, samples: list[Sample], rows: list[dict]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import assert_one_line_error, copy_params, edit_params, published_inputs, stage_command, stage_environment
+from conftest import assert_one_line_error, edit_params, published_inputs, stage_command, stage_environment
 from PIL import Image
 
 from pipeline.countclip import pairs
@@ -163,16 +163,6 @@ def test_a_checkpoint_with_another_hash_is_not_opened(tmp_path):
 def digests(folder: Path = Path("data/countclip/filtered")) -> dict[str, str]:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-@pytest.fixture(scope="module")
-def filtered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a generated pool, a detector after one epoch, and the filtered pool."""
-    folder = tmp_path_factory.mktemp("filtered")
-    copy_params(folder, **{"scales.smoke.countclip.pool_images": 60, "scales.smoke.countclip.pool_shards": 5})
-    for stage in ("pool", "train_detector", "filter"):
-        subprocess.run(stage_command(f"countclip.{stage}"), cwd=folder, env=stage_environment(), check=True)
-    return folder
 
 
 @pytest.fixture

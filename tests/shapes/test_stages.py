@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -14,33 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import assert_one_line_error, stage_command, stage_environment
+from conftest import assert_one_line_error, digests, run_killed
 
 from pipeline.params import load_params
 from pipeline.shapes.dataset import load_images
 from pipeline.shapes.paths import shard_path
 from pipeline.shapes.scenes import Shapes, render
 from pipeline.shards import read_shard
-
-RESULTS = ("data", "models", "plots", "metrics")
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every result in the folder, whole or partial."""
-    files = [path for name in RESULTS for path in (folder / name).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def run_killed(module: str, *arguments: object, wait_for: str, moments: random.Random, spread: float) -> None:
-    """Start a stage in the current folder; SIGKILL it at a random moment after a file of that pattern appears."""
-    process = subprocess.Popen(
-        stage_command(module, *arguments), env=stage_environment(CHECKPOINT_SECONDS="0"), stdout=subprocess.DEVNULL
-    )
-    while not list(Path().rglob(wait_for)) and process.poll() is None:
-        time.sleep(0.002)
-    time.sleep(moments.uniform(0, spread))
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the stage ended before it could be killed"
 
 
 def test_generation_killed_at_random_moments(workspace, run_stage):

@@ -1,0 +1,97 @@
+"""What CLIP counts before and after: trials, measures, paired tests, naming."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import edit_params
+from sklearn.metrics import confusion_matrix
+from torch.nn.functional import normalize
+
+from pipeline.countclip import clip
+from pipeline.countclip.countbench import Benchmark
+from pipeline.countclip.evaluate import paired, trials, zero_shot_accuracy
+from pipeline.countclip.tokens import tokenize
+from pipeline.predictions import read_predictions
+
+
+def test_a_paired_test_by_hand():
+    before = np.array([True] * 10 + [False] * 10 + [True, False])
+    after = np.array([True] * 10 + [True] * 8 + [False] * 2 + [False, False])
+    # 8 gained, 1 lost: two-sided p = 2 (1 + 9) / 2^9
+    assert paired(before, after) == {"gained": 8, "lost": 1, "log10_p": pytest.approx(np.log10(20 / 512))}
+    assert paired(before, before) == {"gained": 0, "lost": 0, "log10_p": 0.0}
+
+
+def test_trials_hold_every_answer():
+    benchmark = Benchmark(["a", "b"], torch.zeros(2), torch.zeros(2), np.array([3, 9]), 0)
+    similarity = torch.zeros(2, 9)
+    similarity[0, 1] = similarity[1, 0] = 0.5
+    rows = trials("last", benchmark, similarity)
+    assert rows[["observer", "category", "response", "correct"]].to_numpy().tolist() == [
+        ["clip-last", "three", "three", True],
+        ["clip-last", "nine", "two", False],
+    ]
+    assert rows[[f"similarity_{n}" for n in range(2, 11)]].to_numpy().tolist() == similarity.tolist()
+
+
+def test_naming_is_by_the_mean_of_templates():
+    torch.manual_seed(0)
+    model = clip.build(clip.SMALL).eval()
+    pixels = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
+    names, templates = ["red balls", "blue boxes", "cones"], ["{} on a table", "{}"]
+    with torch.no_grad():
+        classes = []
+        for name in names:
+            ids = tokenize([template.format(name) for template in templates], model.context_length).ids
+            classes.append(normalize(normalize(model.encode_text(ids), dim=-1).mean(dim=0), dim=0))
+        image = normalize(clip.encode_images(model, pixels), dim=-1)
+    by_hand = (image @ torch.stack(classes).T).argmax(dim=1).tolist()
+    right = [names[place] for place in by_hand]
+    assert zero_shot_accuracy(model, pixels, names, templates, right)["accuracy"] == 1
+    right[0] = names[(by_hand[0] + 1) % 3]
+    found = zero_shot_accuracy(model, pixels, names, templates, right)
+    assert found["accuracy"] == 0.8
+    assert found["low"] < 0.8 < found["high"]
+
+
+@pytest.mark.slow
+def test_metrics_are_what_the_trials_say(prepared, run_stage):
+    edit_params(prepared / "params.yaml", {"scales.smoke.countclip.benchmark_per_number": 4})
+    for stage in ("countbench", "train", "evaluate", "figures_countbench"):
+        result = run_stage(f"countclip.{stage}")
+        assert result.returncode == 0, result.stderr
+    metrics = json.loads(Path("metrics/countclip.json").read_text())
+    assert metrics["images"] == 36
+    names = [path.stem for path in Path("models/countclip/finetuned").glob("*.safetensors")]
+    assert {"last", "best"} <= set(names)
+    by_number = pd.read_json("plots/countclip/by_number.json")
+    rows = {name: read_predictions([f"data/countclip/predictions/{name}.parquet"]) for name in ["pretrained", *names]}
+    for name, these in rows.items():
+        right = these["category"].astype(str) == these["response"].astype(str)
+        assert metrics[name]["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+        assert metrics[name]["mean_absolute_deviation"] == pytest.approx(
+            (these["number"] - these["answered"]).abs().mean(), abs=1e-6
+        )
+        confusion = pd.read_json(f"plots/countclip/confusion/{name}.json")
+        assert np.array_equal(
+            confusion_matrix(confusion["number"], confusion["answered"]),
+            confusion_matrix(these["number"], these["answered"]),
+        )
+        recall = by_number[by_number["weights"] == name].set_index("number")["recall"]
+        assert recall.to_dict() == pytest.approx(right.groupby(these["number"]).mean().to_dict(), abs=1e-6)
+        similarity = these[[f"similarity_{n}" for n in range(2, 11)]].to_numpy()
+        assert (similarity.argmax(axis=1) + 2 == these["answered"]).all()
+        assert 0 <= metrics[name]["zero_shot"]["accuracy"] <= 1
+    epochs = json.loads(Path("plots/countclip/epochs.json").read_text())
+    assert metrics["last"]["accuracy"] == pytest.approx(epochs[-1]["countbench"], abs=1e-6)
+    assert metrics["best"]["accuracy"] == pytest.approx(max(e["countbench"] for e in epochs), abs=1e-6)
+    gained = rows["last"]["correct"] & ~rows["pretrained"]["correct"]
+    assert metrics["last"]["against_pretrained"]["gained"] == gained.sum()
+    for name in ("confusion", "by_number", "training"):
+        assert Path(f"plots/countclip/{name}.png").stat().st_size > 10_000
