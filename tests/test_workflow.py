@@ -29,14 +29,25 @@ FROM_TRAINING = {
     "consistency_counters",
     "figures_consistency",
 }
-COUNTCLIP = {"pool", "train_detector", "filter_captions", "figures_countclip"}
+FROM_LAMBDA = {"train_countclip", "evaluate_countclip", "figures_countbench"}
+COUNTCLIP = {
+    "pool",
+    "train_detector",
+    "filter_captions",
+    "figures_countclip",
+    "pretrain_clip",
+    "countbench",
+} | FROM_LAMBDA
 
 
-def run(*command: str, cwd: Path, check: bool = True, **options) -> subprocess.CompletedProcess:
+def run(
+    *command: str, cwd: Path, check: bool = True, extra: dict[str, str] | None = None, **options
+) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     environment.pop("DVC_ROOT", None)
     environment.pop("PYTHONPATH", None)
     environment |= {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(cwd.parent / f"{cwd.name}-site-cache")}
+    environment |= extra or {}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, **options)
     assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result
@@ -117,6 +128,7 @@ def test_metrics_and_plots_show(reproduced):
         "Training loss",
         "Error consistency of observers, published or simulated",
         "Error consistency of the counters",
+        "Confusion on CountBench, fine-tuned",
     ):
         assert title in page
     shutil.rmtree(reproduced / "shown")
@@ -148,6 +160,46 @@ def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(re
     run("git", "checkout", "params.yaml", cwd=reproduced)
 
 
+def test_another_lambda_trains_and_evaluates_only(reproduced):
+    """The line that people type most: `dvc exp run -S lambda=modal`, then both confusion matrices side by side."""
+    result = run("dvc", "exp", "run", "--name", "modal", "-S", "lambda=modal", cwd=reproduced)
+    assert ran(result) == FROM_LAMBDA
+    diff = run("dvc", "plots", "diff", "HEAD", "modal", "--out", "diff", cwd=reproduced)
+    page = Path(diff.stdout.strip().removeprefix("file://")).read_text()
+    assert "Confusion on CountBench, fine-tuned" in page
+    for revision in ("HEAD", "modal"):
+        assert f'"rev": "{revision}"' in page
+        pictures = [path.name for path in (reproduced / "diff/static").glob(f"{revision}*confusion.png")]
+        assert len(pictures) == 1, pictures
+    shutil.rmtree(reproduced / "diff")
+    table = run("dvc", "exp", "show", "--only-changed", "--csv", cwd=reproduced).stdout
+    header, *rows = (line.split(",") for line in table.splitlines())
+    assert "metrics/countclip.json:accuracy.last" in header or "accuracy.last" in header
+    assert {row[header.index("lambda")] for row in rows} == {"one", "modal"}
+    assert run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split() == ["modal"]
+
+    run("git", "checkout", ".", cwd=reproduced)
+    run("dvc", "checkout", cwd=reproduced)
+    run("dvc", "exp", "remove", "modal", cwd=reproduced)
+    assert run("git", "status", "--porcelain", cwd=reproduced).stdout == ""
+
+
+def test_a_run_of_table_1_is_an_experiment_and_is_not_run_twice(reproduced):
+    code = (
+        "from pipeline.countclip import table1 as t; wanted = [(t.TABLE[7], 1)]; t.run_missing(wanted);"
+        "print(t.read_run('table1-modal-scheduler-plus-run1', 'best')[['image', 'correct']].to_csv())"
+    )
+    first = run(sys.executable, "-c", code, cwd=reproduced, extra={"PYTHONPATH": str(reproduced)})
+    assert "table1-modal-scheduler-plus-run1: " in first.stdout
+    listed = run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split()
+    assert listed == ["table1-modal-scheduler-plus-run1"]
+    again = run(sys.executable, "-c", code, cwd=reproduced, extra={"PYTHONPATH": str(reproduced)})
+    assert "run1: " not in again.stdout
+    assert again.stdout.strip() in first.stdout
+    assert run("git", "status", "--porcelain", cwd=reproduced).stdout == ""
+    run("dvc", "exp", "remove", *listed, cwd=reproduced)
+
+
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
@@ -157,6 +209,9 @@ def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(re
         ("scales.smoke.consistency.trials=112", {"collect_trials"}),
         ("scales.smoke.countclip.detector_epochs=2", {"train_detector"}),
         ("countclip.filter.batch_size=2", {"filter_captions"}),
+        ("countclip.training.run=1", {"train_countclip"}),
+        ("scales.smoke.countclip.pretraining.steps=3", {"pretrain_clip"}),
+        ("scales.smoke.countclip.benchmark_per_number=3", {"countbench"}),
         ("scales.laptop.shapes.images=6000", set()),
         ("scales.paper.shapes.training.epochs=13", set()),
     ],

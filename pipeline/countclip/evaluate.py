@@ -100,27 +100,36 @@ def main() -> str:
     pixels, right = decode(named, size), [record_of(sample)["class"] for sample in named]
 
     model.to(device)
-    summary: dict[str, dict] = {}
+    rows: list[dict] = []
     by_number: list[dict] = []
     correct: dict[str, np.ndarray] = {}
     for name in [BASELINE, *sorted(path.stem for path in FINETUNED.glob("*.safetensors"))]:
         if name != BASELINE:
             training.load_weights(FINETUNED / f"{name}.safetensors", model)
-        rows = trials(name, benchmark, ask(model, benchmark.pixels, benchmark.ids, precision))
-        write_predictions(PREDICTIONS / f"{name}.parquet", rows)
-        correct[name] = rows["correct"].to_numpy()
-        found = measures(rows["number"], rows["answered"])
+        these = trials(name, benchmark, ask(model, benchmark.pixels, benchmark.ids, precision))
+        write_predictions(PREDICTIONS / f"{name}.parquet", these)
+        write_json(PLOTS / "confusion" / f"{name}.json", these[["number", "answered"]].to_dict("records"))
+        found = measures(these["number"], these["answered"])
         by_number += [{"weights": name, "number": int(n), **values} for n, values in found["by_class"].items()]
-        write_json(PLOTS / "confusion" / f"{name}.json", rows[["number", "answered"]].to_dict("records"))
-        summary[name] = {key: found[key] for key in ("accuracy", "low", "high", "mean_absolute_deviation")}
+        measured = {key: found[key] for key in ("images", "accuracy", "low", "high", "mean_absolute_deviation")}
+        correct[name] = these["correct"].to_numpy()
+        rows.append({"weights": name, **measured, **paired(correct[BASELINE], correct[name])})
         if classes:
             with training.autocast(precision, device):
-                summary[name]["zero_shot"] = zero_shot_accuracy(model, pixels, **classes, right=right)
-        if name != BASELINE:
-            summary[name]["against_pretrained"] = paired(correct[BASELINE], correct[name])
+                rows[-1]["zero_shot"] = zero_shot_accuracy(model, pixels, **classes, right=right)
     write_json(PLOTS / "by_number.json", by_number)
-    write_json("metrics/countclip.json", {"images": len(benchmark.keys), **summary})
-    accuracies = ", ".join(f"{name} {values['accuracy']:.3f}" for name, values in summary.items())
+    write_json(PLOTS / "measures.json", rows)
+    accuracy = {row["weights"]: row["accuracy"] for row in rows}
+    # few numbers, for `dvc exp show`; intervals and all else are in plots/countclip/measures.json
+    headline = {
+        "images": len(benchmark.keys),
+        "captions_cut": benchmark.cut,
+        "accuracy": accuracy,
+        "zero_shot": {row["weights"]: row["zero_shot"]["accuracy"] for row in rows if "zero_shot" in row},
+        "log10_p": {row["weights"]: row["log10_p"] for row in rows if row["weights"] != BASELINE},
+    }
+    write_json("metrics/countclip.json", headline)
+    accuracies = ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items())
     return f"{len(benchmark.keys):,} images; {accuracies};"
 
 

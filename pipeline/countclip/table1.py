@@ -273,7 +273,7 @@ def main(runs: int = 3) -> str:
     if runs < 1:
         raise UserError(f"--runs {runs}: should be 1 or more")
     params = load_params()
-    wanted = list(product(TABLE, range(runs)))
+    wanted = [(configuration, n) for n, configuration in product(range(runs), TABLE)]  # first one run of each
     run_missing(wanted)
     trials = {
         f"{configuration.name}/{column}": [read_run(experiment(configuration, n), column) for n in range(runs)]

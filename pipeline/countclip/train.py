@@ -81,6 +81,15 @@ def embed_batch(towers: nn.Module, batch: Batch, precision: str) -> tuple[Tensor
     return image.float(), text.float(), logit_scale
 
 
+def update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down the gradient; CLIP's logit scale is kept at 100 at most, as in its own training."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, LARGEST_SCALE)
+
+
 def ask(model: nn.Module, pixels: Tensor, ids: Tensor, precision: str) -> Tensor:
     """Similarity [N, 9] of images [N, 3, S, S] with their nine captions [N, 9, L]."""
     with training.autocast(precision, model.logit_scale.device):
@@ -148,12 +157,8 @@ def train(rank: int, world: int) -> str:
         batch = batches[i]
         weights = torch.tensor([weight_of[count] for count in batch.counts.tolist()], device=device)
         values = losses(*embed_batch(towers, batch, scale.precision), weights, settings.count_logit_scale, world)
-        optimizer.zero_grad()
-        values["loss"].backward()
-        optimizer.step()
+        update(model, optimizer, values["loss"])
         schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, LARGEST_SCALE)
         return values
 
     checkpoint = SharedCheckpoint(
@@ -197,18 +202,13 @@ def train(rank: int, world: int) -> str:
                 shutil.copyfile(checkpoint.beside(f"{kept}.safetensors"), partial)
         write_bytes("plots/countclip/training.csv", learning_curve(history.steps).to_csv(index=False).encode())
         write_json("plots/countclip/epochs.json", epochs)
-        write_json(
-            "metrics/countclip/training.json",
-            {
-                "steps": steps,
-                "counting_pairs": {str(number): pairs for number, pairs in found.items()},
-                "lambda": {str(number): weight for number, weight in weight_of.items()},
-                "captions_cut": benchmark.cut,
-                "best_epoch": {
-                    kept: next(e["epoch"] for e in epochs if e[CHOICES[kept]] == value) for kept, value in best.items()
-                },
-            },
-        )
+        classes = [{"number": n, "pairs": pairs, "lambda": weight_of[n]} for n, pairs in found.items()]
+        write_json("plots/countclip/lambda.json", classes)
+        best_epoch = {
+            kept: next(epoch["epoch"] for epoch in epochs if epoch[CHOICES[kept]] == value)
+            for kept, value in best.items()
+        }
+        write_json("metrics/countclip/training.json", {"steps": steps, "best_epoch": best_epoch})
         checkpoint.discard()
     return f"{steps:,} steps of {scale.batch_size} pairs, accuracy {epochs[-1]['countbench']:.3f},"
 
