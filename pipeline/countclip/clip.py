@@ -27,7 +27,7 @@ from pipeline.training import load_weights
 
 SMALL = "small-clip"
 PRETRAINED = Path("models/countclip/pretrained.safetensors")  # of SMALL, by pretrain_clip
-AT_ONCE = 256  # images, or captions, encoded together
+AT_ONCE = {"cpu": 32, "cuda": 512, "mps": 128}  # images, or captions, encoded together; a CPU's caches hold few
 
 open_clip.add_model_config(Path(__file__).with_name(f"{SMALL}.json"))
 
@@ -132,7 +132,8 @@ def trimmed(ids: Tensor) -> Tensor:
 def embed_images(model: nn.Module, pixels: Tensor) -> Tensor:
     """Embeddings float32 [N, D] of pixels uint8 [N, 3, H, W], many at a time, on the model's device."""
     device = model.logit_scale.device
-    return torch.cat([encode_images(model, part.to(device)).float() for part in pixels.split(AT_ONCE)])
+    parts = pixels.split(AT_ONCE[device.type])
+    return torch.cat([encode_images(model, part.to(device)).float() for part in parts])
 
 
 @torch.no_grad()
@@ -141,7 +142,7 @@ def embed_texts(model: nn.Module, ids: Tensor) -> Tensor:
     flat = ids.flatten(end_dim=-2)
     order = (flat != 0).sum(dim=1).argsort(stable=True)
     device = model.logit_scale.device
-    parts = [encode_texts(model, trimmed(flat[part]).to(device)).float() for part in order.split(AT_ONCE)]
+    parts = [encode_texts(model, trimmed(flat[part]).to(device)).float() for part in order.split(AT_ONCE[device.type])]
     embeddings = torch.empty(len(flat), parts[0].shape[1], device=device)
     embeddings[order.to(device)] = torch.cat(parts)
     return embeddings.view(*ids.shape[:-1], -1)
