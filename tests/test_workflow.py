@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -172,10 +173,10 @@ def test_another_lambda_trains_and_evaluates_only(reproduced):
         pictures = [path.name for path in (reproduced / "diff/static").glob(f"{revision}*confusion.png")]
         assert len(pictures) == 1, pictures
     shutil.rmtree(reproduced / "diff")
-    table = run("dvc", "exp", "show", "--only-changed", "--csv", cwd=reproduced).stdout
-    header, *rows = (line.split(",") for line in table.splitlines())
-    assert "metrics/countclip.json:accuracy.last" in header or "accuracy.last" in header
-    assert {row[header.index("lambda")] for row in rows} == {"one", "modal"}
+    table = pd.read_csv(io.StringIO(run("dvc", "exp", "show", "--only-changed", "--csv", cwd=reproduced).stdout))
+    columns = {name.split(":")[-1]: name for name in table}
+    assert set(table[columns["lambda"]]) == {"one", "modal"}
+    assert len(columns) < 40  # readable: what did not change is not there
     assert run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split() == ["modal"]
 
     run("git", "checkout", ".", cwd=reproduced)

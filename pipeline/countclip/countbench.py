@@ -179,8 +179,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Sample], dict[str, str]]:
     images = {record_of(sample).get("url"): sample for shard in shards for sample in read_shard(shard)}
     why: dict[str, str] = {}
     for path in sorted(folder.glob("*.parquet")):
-        table = pq.read_table(path).to_pylist()
-        why |= {row["url"]: row["error_message"] for row in table if row.get("error_message")}
+        for row in pq.read_table(path).to_pylist():
+            if row.get("error_message"):
+                why[row.get("url")] = row["error_message"]
     return images, why
 
 

@@ -50,13 +50,14 @@ def decode(samples: Iterable[Sample], size: int) -> Tensor:
     return torch.from_numpy(np.stack(pixels)) if pixels else torch.zeros(0, 3, size, size, dtype=torch.uint8)
 
 
-def _decode_one(sample: Sample, size: int, strict: bool = True) -> np.ndarray | None:
+def _decode_one(sample: Sample, size: int, strict: bool = True) -> np.ndarray | str:
+    """Pixels; where not strict, what is wrong with an image instead of a ValueError."""
     try:
         return image_pixels(open_image(sample, size), size).numpy()
-    except ValueError:
+    except ValueError as error:
         if strict:
             raise
-        return None
+        return str(error)
 
 
 def load_counting(folder: Path, size: int, context: int) -> Pairs:
@@ -79,12 +80,11 @@ def load_counting(folder: Path, size: int, context: int) -> Pairs:
     return Pairs(decode(samples, size), tokens.ids, counts)
 
 
-def load_others(folder: Path, size: int, context: int, which: str) -> Pairs:
-    """The pairs that filter_captions dropped and that have image and caption.
+def load_others(folder: Path, size: int, context: int, which: str) -> tuple[Pairs, dict[str, int]]:
+    """The pairs that filter_captions dropped and that have image and caption; and what became of them, counted.
 
     which: 'without_number', only those whose caption spells no number, since the others', by the detector, are
-    wrong; or 'all'. Images that cannot be decoded are left out; filter_captions has counted them where it opened
-    them.
+    wrong; or 'all'. Images that cannot be decoded are left out and counted by reason, captions that are cut too.
     """
     chosen: list[Sample] = []
     for shard in sorted((folder / "other").glob("*.tar")):
@@ -95,13 +95,17 @@ def load_others(folder: Path, size: int, context: int, which: str) -> Pairs:
     with process_pool() as parallel_map:
         decoded = list(parallel_map(partial(_decode_one, size=size, strict=False), chosen))
     opened = [
-        (sample["txt"].decode(), image) for sample, image in zip(chosen, decoded, strict=True) if image is not None
+        (sample["txt"].decode(), image)
+        for sample, image in zip(chosen, decoded, strict=True)
+        if not isinstance(image, str)
     ]
     if not opened:
         raise UserError(f"{folder / 'other'}: no pairs beside the counting ones ({which}); take a larger pool")
     captions, images = zip(*opened, strict=True)
-    ids = tokenize(list(captions), context).ids
-    return Pairs(torch.from_numpy(np.stack(images)), ids, np.zeros(len(captions), int))
+    tokens = tokenize(list(captions), context)
+    outcomes = Counter(image for image in decoded if isinstance(image, str))
+    outcomes.update({"pairs": len(opened), "captions cut": tokens.cut})
+    return Pairs(torch.from_numpy(np.stack(images)), tokens.ids, np.zeros(len(captions), int)), dict(outcomes)
 
 
 def hold_out(counts: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -140,7 +140,7 @@ def run_missing(wanted: list[tuple[Configuration, int]]) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"{name}: {' '.join(command)}: {(done.stderr or done.stdout).strip()[-600:]}")
-        print(f"{name}: {done.stdout.strip().splitlines()[-1][:120] if done.stdout.strip() else 'done'}", flush=True)
+        print(f"{name}: done", flush=True)
 
 
 def read_run(revision: str, weights: str) -> pd.DataFrame:

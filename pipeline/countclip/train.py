@@ -29,13 +29,13 @@ from pipeline import training
 from pipeline.countclip import clip
 from pipeline.countclip.countbench import BENCHMARK, load_benchmark
 from pipeline.countclip.counting_set import Batch, Batches, frequencies, hold_out, load_counting, load_others
+from pipeline.countclip.filter import FILTERED
 from pipeline.countclip.losses import balanced_lambda, clip_loss, count_loss
 from pipeline.countclip.scores import answers, similarities
 from pipeline.distributed import SharedCheckpoint, leads, processes
 from pipeline.params import load_params
 from pipeline.stage import replacing, run, write_bytes, write_json
 
-FILTERED = Path("data/countclip/filtered")
 FINETUNED = Path("models/countclip/finetuned")
 CHOICES = {"best": "countbench", "held_out": "held_out"}  # weights that are kept beside the last, by what chooses them
 LARGEST_SCALE = math.log(100)  # of the logits, as CLIP's training clips it
@@ -130,9 +130,10 @@ def train(rank: int, world: int) -> str:
     learned, held = hold_out(counting.counts, settings.held_out, params.seed)
     held_out = counting[held]
     benchmark = load_benchmark(size, context)
+    others, outcomes = load_others(FILTERED, size, context, settings.others)
     batches = Batches(
         counting[learned].to(device),
-        load_others(FILTERED, size, context, settings.others).to(device),
+        others.to(device),
         size=scale.batch_size,
         counting_pairs=scale.counting_pairs,
         counterfactuals=settings.counterfactuals,
@@ -208,7 +209,8 @@ def train(rank: int, world: int) -> str:
             kept: next(epoch["epoch"] for epoch in epochs if epoch[CHOICES[kept]] == value)
             for kept, value in best.items()
         }
-        write_json("metrics/countclip/training.json", {"steps": steps, "best_epoch": best_epoch})
+        metrics = {"steps": steps, "best_epoch": best_epoch, "pairs_beside_counting": outcomes}
+        write_json("metrics/countclip/training.json", metrics)
         checkpoint.discard()
     return f"{steps:,} steps of {scale.batch_size} pairs, accuracy {epochs[-1]['countbench']:.3f},"
 

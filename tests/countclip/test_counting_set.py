@@ -165,6 +165,9 @@ def test_the_pairs_beside_are_those_without_a_number(filtered):
         (None, None, "caption is missing"),
     ]
     folder = filtered([], rows)
-    assert len(load_others(folder, 32, CONTEXT, "without_number")) == 1
-    everything = load_others(folder, 32, CONTEXT, "all")
+    without, outcomes = load_others(folder, 32, CONTEXT, "without_number")
+    assert len(without) == 1
+    assert outcomes == {"image cannot be decoded": 1, "pairs": 1, "captions cut": 0}
+    everything, outcomes = load_others(folder, 32, CONTEXT, "all")
+    assert outcomes["pairs"] == 2
     assert [text(ids) for ids in everything.ids] == ["a cat", "three cats"]
