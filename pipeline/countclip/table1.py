@@ -2,6 +2,7 @@
 
     python -m pipeline.countclip.table1              # 3 runs of each
     python -m pipeline.countclip.table1 --runs 5     # two more; those that are done are not done again
+    python -m pipeline.countclip.table1 --minutes 60 # starts none after an hour, and reports what there is
 
 Each run is a DVC experiment of its own (`table1-modal-scheduler-plus-run1`), beside the workspace, so that
 `dvc exp show`, `dvc exp apply` and `dvc plots diff` know it. An experiment belongs to a commit: after the next
@@ -13,7 +14,9 @@ numbers of 509 images, and of no other number of images between 300 and 540: 31 
 
 from __future__ import annotations
 
+import math
 import subprocess
+import time
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -125,14 +128,22 @@ def experiment(configuration: Configuration, number: int) -> str:
     return f"table1-{configuration.name}-run{number}"
 
 
-def run_missing(wanted: list[tuple[Configuration, int]]) -> None:
-    """Run the experiments that this commit does not have yet."""
+def existing() -> set[str]:
+    """Names of the experiments of this commit."""
     listed = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True)
     if listed.returncode:
         raise UserError(f"dvc exp list: {listed.stderr.strip().splitlines()[-1]}")
-    there = set(listed.stdout.split())
+    return set(listed.stdout.split())
+
+
+def run_missing(wanted: list[tuple[Configuration, int]], minutes: float = math.inf) -> None:
+    """Run the experiments that this commit does not have yet; start none after so many minutes."""
+    start, there = time.monotonic(), existing()
     missing = [(configuration, n) for configuration, n in wanted if experiment(configuration, n) not in there]
     for configuration, number in tqdm(missing, "Table 1", unit="run", disable=None):
+        if time.monotonic() - start > 60 * minutes:
+            print(f"{minutes} minutes are over; run again to go on", flush=True)
+            return
         settings = [*configuration.settings, f"countclip.training.run={number}"]
         options = [option for setting in settings for option in ("-S", setting)]
         name = experiment(configuration, number)
@@ -215,7 +226,7 @@ def as_markdown(results: dict, scale: str, source: str) -> str:
         f"# Table 1, published and here (`scale: {scale}`, `source: {source}`)",
         "",
         f"`python -m pipeline.countclip.table1`, {results['images']} images; pre-trained {results['pretrained']:.2f}% "
-        f"here, {BASELINE}% published. Mean over runs with 95% interval over images [and the runs' range].",
+        f"here, {BASELINE}% published. Mean over runs with 95% interval over images [and each run].",
         "",
         "| configuration | " + " | ".join(f"{label}: published | here" for label in COLUMNS.values()) + " |",
         "|---" * (1 + 2 * len(COLUMNS)) + "|",
@@ -225,7 +236,7 @@ def as_markdown(results: dict, scale: str, source: str) -> str:
         parts = []
         for column in COLUMNS:
             row = by_cell[configuration.name, column]
-            spread = f"{min(row['runs']):.1f} to {max(row['runs']):.1f}"
+            spread = ", ".join(f"{value:.1f}" for value in row["runs"])
             parts += [
                 f"{row['published']:.2f}",
                 f"{row['accuracy']:.2f} ({row['low']:.1f}, {row['high']:.1f}) [{spread}]",
@@ -269,24 +280,27 @@ def draw_recall(results: dict, path: Path) -> None:
         axes[0].set_ylabel("recall, mean over runs")
 
 
-def main(runs: int = 3) -> str:
+def main(runs: int = 3, minutes: float = math.inf) -> str:
     if runs < 1:
         raise UserError(f"--runs {runs}: should be 1 or more")
     params = load_params()
-    wanted = [(configuration, n) for n, configuration in product(range(runs), TABLE)]  # first one run of each
-    run_missing(wanted)
+    run_missing([(configuration, n) for n, configuration in product(range(runs), TABLE)], minutes)  # one of each first
+    there = existing()
+    names = {c.name: [name for n in range(runs) if (name := experiment(c, n)) in there] for c in TABLE}
+    if lacking := [name for name, found in names.items() if not found]:
+        raise UserError(f"no run yet of {', '.join(lacking)}; run again with more --minutes")
     trials = {
-        f"{configuration.name}/{column}": [read_run(experiment(configuration, n), column) for n in range(runs)]
-        for configuration, column in product(TABLE, COLUMNS)
+        f"{configuration}/{column}": [read_run(name, column) for name in found]
+        for (configuration, found), column in product(names.items(), COLUMNS)
     }
-    trials["pretrained"] = [read_run(experiment(*wanted[0]), "pretrained")]
+    trials["pretrained"] = [read_run(names[TABLE[0].name][0], "pretrained")]
     results = summary(trials, params.seed)
     folder = Path("results") / params.scale / "countclip"
     write_json(folder / "table1.json", results)
     write_bytes(folder / "table1.md", as_markdown(results, params.scale, params.source).encode())
     draw_recall(results, folder / "recall_by_lambda.png")
-    return f"{len(TABLE)} configurations, {runs} runs of each, in {folder}"
+    return f"{len(TABLE)} configurations, {sum(map(len, names.values()))} runs, in {folder}"
 
 
 if __name__ == "__main__":
-    run(main, runs=int)
+    run(main, runs=int, minutes=float)
