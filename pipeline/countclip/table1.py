@@ -96,13 +96,16 @@ def published_test(better: float, worse: float) -> dict:
 
     independent_p: Fisher's exact test, as if on different images. least_p: the smallest that any answers could
     give McNemar's test, every image that differs being a gain. Where the first is below 0.05, the difference
-    stands; where the second is not, it cannot; between, it cannot be told.
+    (or its opposite) stands; where the second is not, it cannot; between, it cannot be told.
     """
     right = [round(percent * IMAGES / 100) for percent in (better, worse)]
     independent = fisher_exact([[count, IMAGES - count] for count in right]).pvalue
     differing = abs(right[0] - right[1])
     least = binomtest(0, differing).pvalue if differing else 1.0
-    verdict = "stands" if independent < ALPHA else "cannot stand" if least >= ALPHA else "cannot be told"
+    if independent < ALPHA:
+        verdict = "stands" if right[0] > right[1] else "the opposite stands"
+    else:
+        verdict = "cannot stand" if least >= ALPHA else "cannot be told"
     return {"images": right[0] - right[1], "independent_p": independent, "least_p": least, "verdict": verdict}
 
 

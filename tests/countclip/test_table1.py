@@ -47,6 +47,7 @@ def test_what_the_gain_of_1_38_points_can_say():
     assert found["verdict"] == "cannot be told"
     assert published_test(25.54, 25.35)["verdict"] == "cannot stand"  # one image
     assert published_test(40.0, 27.5)["verdict"] == "stands"
+    assert published_test(27.5, 40.0)["verdict"] == "the opposite stands"
     assert published_test(27.5, 27.5)["least_p"] == 1
 
 
