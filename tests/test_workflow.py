@@ -177,7 +177,7 @@ def test_another_lambda_trains_and_evaluates_only(reproduced):
     columns = {name.split(":")[-1]: name for name in table}
     assert set(table[columns["lambda"]]) == {"one", "modal"}
     assert len(columns) < 40  # readable: what did not change is not there
-    assert run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split() == ["modal"]
+    assert "modal" in run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split()
 
     run("git", "checkout", ".", cwd=reproduced)
     run("dvc", "checkout", cwd=reproduced)
@@ -186,19 +186,19 @@ def test_another_lambda_trains_and_evaluates_only(reproduced):
 
 
 def test_a_run_of_table_1_is_an_experiment_and_is_not_run_twice(reproduced):
+    name = "table1-modal-scheduler-plus-run1"
     code = (
         "from pipeline.countclip import table1 as t; wanted = [(t.TABLE[7], 1)]; t.run_missing(wanted);"
-        "print(t.read_run('table1-modal-scheduler-plus-run1', 'best')[['image', 'correct']].to_csv())"
+        f"print(t.read_run('{name}', 'best')[['image', 'correct']].to_csv())"
     )
     first = run(sys.executable, "-c", code, cwd=reproduced, extra={"PYTHONPATH": str(reproduced)})
-    assert "table1-modal-scheduler-plus-run1: " in first.stdout
-    listed = run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split()
-    assert listed == ["table1-modal-scheduler-plus-run1"]
+    assert f"{name}: done" in first.stdout
+    assert name in run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split()
     again = run(sys.executable, "-c", code, cwd=reproduced, extra={"PYTHONPATH": str(reproduced)})
-    assert "run1: " not in again.stdout
+    assert "done" not in again.stdout
     assert again.stdout.strip() in first.stdout
     assert run("git", "status", "--porcelain", cwd=reproduced).stdout == ""
-    run("dvc", "exp", "remove", *listed, cwd=reproduced)
+    run("dvc", "exp", "remove", name, cwd=reproduced)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,7 @@ def test_every_pair_is_somewhere(filtered_once):
     metrics = json.loads((filtered_once / "metrics/countclip/filter.json").read_text())
     assert metrics["rows"] == 60
     assert metrics["kept"] + sum(metrics["dropped"].values()) == 60
+    assert metrics["recall"] == metrics["precision"] == 1  # at smoke, the truth decides
     assert len(digests(filtered_once / "data/countclip/filtered")) == 5 * 4
 
 
@@ -235,8 +236,17 @@ def test_ray_that_is_not_installed_is_named(workspace, run_stage, tmp_path):
     assert_one_line_error(result, "countclip.filter.engine is 'ray'", "requirements-ray.txt")
 
 
-def test_a_detector_that_is_none_is_named(workspace, run_stage):
+def test_pairs_whose_truth_is_not_known_are_named(workspace, run_stage):
     workspace()
+    write_shard("data/countclip/pool/00000.tar", [sample("a", "three cats")])
+    Path("models/countclip").mkdir(parents=True)
+    Path("models/countclip/detector.safetensors").write_bytes(b"never opened")
+    assert_one_line_error(run_stage("countclip.filter"), "filter_by = 'truth'", "a is no generated scene", "'detector'")
+
+
+@pytest.mark.slow
+def test_a_detector_that_is_none_is_named(workspace, run_stage):
+    workspace(**{"scales.smoke.countclip.filter_by": "detector"})
     write_shard("data/countclip/pool/00000.tar", [sample("a", "three cats")])
     Path("models/countclip").mkdir(parents=True)
     Path("models/countclip/detector.safetensors").write_bytes(b"not safetensors")
