@@ -30,9 +30,9 @@ from pipeline.countclip import clip
 from pipeline.countclip.captions import nine_captions
 from pipeline.countclip.counting_set import Batches, Pairs
 from pipeline.countclip.scenes import caption, draw_scene
-from pipeline.countclip.scores import answers
+from pipeline.countclip.scores import answers, ask
 from pipeline.countclip.tokens import tokenize, tokenize_nine
-from pipeline.countclip.train import ask, embed_batch, losses, update
+from pipeline.countclip.train import embed_batch, losses
 from pipeline.params import load_params
 from pipeline.shards import item_rng
 
@@ -120,7 +120,7 @@ def our_steps(model: torch.nn.Module, batches: Batches, precision: str):
     while True:
         batch = batches[step]
         values = losses(*embed_batch(towers, batch, precision), torch.ones(len(batch.counts)), 1.0)
-        update(model, optimizer, values["loss"])
+        clip.update(model, optimizer, values["loss"])
         step += 1
         yield values["loss"].item()
 

@@ -90,7 +90,7 @@ def throughput(resolution: int, batch_size: int, rounds: int) -> None:
                 if i:  # the first is a warm-up
                     times[name].append(elapsed)
     rates = {name: batch_size / median(values) for name, values in times.items()}
-    bf16 = "bf16" if training.multiplies_bf16(torch.device("cpu")) else "fp32: no bf16 arithmetic on this CPU"
+    bf16 = "bf16" if training.multiplies_bf16(torch.device("cpu")) else "fp32: bf16 is not faster on this CPU"
     print(f"ResNet-18 on the CPU, {resolution} x {resolution}, batch {batch_size}, medians of {rounds} steps")
     for name, rate in rates.items():
         print(f"  {name + (f' ({bf16})' if name == 'ours' else ''):<52}{rate:>8.1f} images/s")

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
-
-from pipeline.training import Checkpoint
 
 
 @contextmanager
@@ -36,27 +31,10 @@ def leads() -> bool:
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
-class SharedCheckpoint(Checkpoint):
-    """A checkpoint that the first process writes and reads, and all continue from; other machines need no copy."""
-
-    def beside(self, name: str) -> Path:
-        """Where the run may keep a file of its own until its end."""
-        return self.folder.with_name(f"{self.folder.name}.kept") / f"{self.path.stem}.{name}"
-
-    def load(self) -> dict[str, Any] | None:
-        if not distributed.is_initialized():
-            return super().load()
-        states = [super().load() if leads() else None]
-        distributed.broadcast_object_list(states)
-        return states[0]
-
-    def save(self, state: dict[str, Any]) -> None:
-        if leads():
-            super().save(state)
-        else:
-            self.last_save = time.monotonic()
-
-    def discard(self) -> None:
-        if leads():
-            super().discard()
-            shutil.rmtree(self.beside("").parent, ignore_errors=True)
+def from_the_first(value: Callable[[], Any]) -> Any:
+    """What `value()` returns in the process that leads; the others get it from there, and don't call it."""
+    if not distributed.is_initialized():
+        return value()
+    values = [value() if leads() else None]
+    distributed.broadcast_object_list(values)
+    return values[0]

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+DECIMALS = 6  # of floats in JSON
 ADVICE = {
     errno.ENOSPC: "free some space and run again",
     errno.EDQUOT: "free some of your quota and run again",
@@ -89,22 +90,22 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def write_json(path: str | Path, content: Any, decimals: int = 6) -> None:
-    """Write JSON whole or not at all; floats rounded, and null where undefined (NaN, infinite)."""
-    write_bytes(path, (json.dumps(_plain(content, decimals), indent=1) + "\n").encode())
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON whole or not at all; floats to DECIMALS, and null where undefined (NaN, infinite)."""
+    write_bytes(path, (json.dumps(_plain(content), indent=1) + "\n").encode())
 
 
-def _plain(value: Any, decimals: int) -> Any:
+def _plain(value: Any) -> Any:
     match value:
         case Mapping():
-            return {str(key): _plain(item, decimals) for key, item in value.items()}
+            return {str(key): _plain(item) for key, item in value.items()}
         case np.ndarray():
-            return _plain(value.tolist(), decimals)
+            return _plain(value.tolist())
         case list() | tuple():
-            return [_plain(item, decimals) for item in value]
+            return [_plain(item) for item in value]
         case np.generic():
-            return _plain(value.item(), decimals)
+            return _plain(value.item())
         case float():
-            return round(value, decimals) if math.isfinite(value) else None
+            return round(value, DECIMALS) if math.isfinite(value) else None
         case _:
             return value

@@ -17,8 +17,17 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+# several tests run at once, and threads that wait for one another would keep the cores busy
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = ("data", "models", "plots", "metrics")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest module first, so that no process is left with it while the others are done."""
+    items.sort(key=lambda item: item.path.name != "test_workflow.py")
 
 
 def edit_params(path: Path, changes: dict[str, object]) -> None:
@@ -38,7 +47,7 @@ def edit_params(path: Path, changes: dict[str, object]) -> None:
 def copy_params(folder: Path, **changes: object) -> None:
     """Our params.yaml at `scale: smoke`, changed so, in a folder."""
     shutil.copy(REPOSITORY / "params.yaml", folder)
-    edit_params(folder / "params.yaml", {"scale": "smoke", **changes})
+    edit_params(folder / "params.yaml", {"scale": "smoke", "threads": 1, **changes})
 
 
 @pytest.fixture

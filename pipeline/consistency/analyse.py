@@ -165,7 +165,7 @@ def _by_condition(
         means = group_means(count.kappa, matrix)
         undefined = np.isnan(count.kappa).astype(float) @ matrix
         low, high = interval(drawn.by_condition[c])
-        accuracy = group_means((count.first + count.second) / 2 / np.maximum(count.trials, 1), matrix)
+        accuracy = group_means(np.mean(count.accuracies, axis=0), matrix)
         for i, label in enumerate(membership.columns):
             rows.append(
                 {

@@ -27,8 +27,9 @@ from collections.abc import Iterator
 from functools import cache
 
 _SPELLED = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-NUMBERS = {word: n for n, word in enumerate(_SPELLED, start=2)}
-WORDS = {n: word for word, n in NUMBERS.items()}
+NUMBER_OF = {word: n for n, word in enumerate(_SPELLED, start=2)}
+WORDS = {n: word for word, n in NUMBER_OF.items()}
+NUMBERS = tuple(WORDS)  # 2..10, in the order of nine captions
 
 _NUMBER = "|".join(_SPELLED)
 _TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand"
@@ -55,7 +56,7 @@ def _compiled() -> re.Pattern:
 def number_words(text: str) -> Iterator[tuple[int, int, int]]:
     """(start, end, number) of every number word of its own in a caption, in order."""
     for match in _compiled().finditer(text):
-        if (number := NUMBERS.get(match.group().lower())) is not None:
+        if (number := NUMBER_OF.get(match.group().lower())) is not None:
             yield match.start(), match.end(), number
 
 
@@ -89,13 +90,7 @@ def with_number(text: str, number: int, spelled: int | None = None) -> str:
 
 def nine_captions(text: str, spelled: int | None = None) -> list[str]:
     """The caption with each of the numbers 2..10, in ascending order; see `with_number`."""
-    return [with_number(text, number, spelled) for number in WORDS]
-
-
-def counterfactuals(text: str) -> list[str]:
-    """The caption with each of the other eight numbers in ascending order (Eq. 7); one of them serves Eq. 2."""
-    spelled = caption_count(text)
-    return [with_number(text, number) for number in WORDS if number != spelled]
+    return [with_number(text, number, spelled) for number in NUMBERS]
 
 
 def _in_case_of(word: str, other: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,13 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
+from pipeline.countclip.paths import PRETRAINED
 from pipeline.params import ClipModel
 from pipeline.stage import UserError
 from pipeline.training import load_weights
 
 SMALL = "small-clip"
-PRETRAINED = Path("models/countclip/pretrained.safetensors")  # of SMALL, by pretrain_clip
+LARGEST_SCALE = math.log(100)  # of the logits, as CLIP's own training clips it
 AT_ONCE = {"cpu": 32, "cuda": 512, "mps": 128}  # images, or captions, encoded together; a CPU's caches hold few
 
 open_clip.add_model_config(Path(__file__).with_name(f"{SMALL}.json"))
@@ -34,12 +36,17 @@ open_clip.add_model_config(Path(__file__).with_name(f"{SMALL}.json"))
 
 def build(name: str) -> nn.Module:
     """A model of open_clip's, or SMALL, with random weights. Raises UserError for another name."""
+    check_name(name)
+    with _quiet():
+        return _laid_out(open_clip.create_model(name))
+
+
+def check_name(name: str) -> None:
+    """Raises UserError unless it is SMALL or a model of open_clip's."""
     if name not in open_clip.list_models():
         guess = difflib.get_close_matches(name, open_clip.list_models(), n=3)
         hint = f"did you mean {' or '.join(guess)}?" if guess else "open_clip.list_models() has them all"
         raise UserError(f"params.yaml: clip.name = '{name}': not '{SMALL}' and no model of open_clip's; {hint}")
-    with _quiet():
-        return _laid_out(open_clip.create_model(name))
 
 
 def load(choice: ClipModel) -> nn.Module:
@@ -47,13 +54,13 @@ def load(choice: ClipModel) -> nn.Module:
 
     Weights are opened as tensors only, never as pickled code; the archives that OpenAI published are tags.
     """
-    model = build(choice.name)
     weights = PRETRAINED if choice.weights is None and choice.name == SMALL else choice.weights
-    if weights is None:
+    if weights is None or Path(weights).suffix == ".safetensors":
+        model = build(choice.name)
+        if weights is not None:
+            load_weights(weights, model)
         return model
-    if Path(weights).suffix == ".safetensors":
-        load_weights(weights, model)
-        return model
+    check_name(choice.name)
     tags = open_clip.list_pretrained_tags_by_model(choice.name)
     if weights not in tags and not Path(weights).is_file():
         raise UserError(
@@ -146,6 +153,15 @@ def embed_texts(model: nn.Module, ids: Tensor) -> Tensor:
     embeddings = torch.empty(len(flat), parts[0].shape[1], device=device)
     embeddings[order.to(device)] = torch.cat(parts)
     return embeddings.view(*ids.shape[:-1], -1)
+
+
+def update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down the gradient; the logit scale is kept at 100 at most, as in CLIP's own training."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, LARGEST_SCALE)
 
 
 class Towers(nn.Module):

@@ -17,65 +17,30 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from pipeline import sources
 from pipeline.countclip import authors
-from pipeline.countclip.captions import WORDS, number_words
-from pipeline.countclip.counting_set import decode
-from pipeline.countclip.pairs import IMAGE_EXTENSIONS, open_image, record_of
+from pipeline.countclip.captions import NUMBERS, number_words
+from pipeline.countclip.paths import BENCHMARK, CLASSES, METRICS, MISSING, ZERO_SHOT
+from pipeline.countclip.samples import IMAGE_EXTENSIONS, open_image, record_of
 from pipeline.countclip.scenes import COLOURS, PLURAL, SURFACES, caption, draw_scene
-from pipeline.countclip.tokens import tokenize_nine
 from pipeline.params import load_params
 from pipeline.shards import Sample, item_rng, process_pool, read_shard, write_shard
 from pipeline.stage import UserError, run, write_json
 
-FOLDER = Path("data/countclip/countbench")
-BENCHMARK, ZERO_SHOT, CLASSES = FOLDER / "countbench.tar", FOLDER / "zero_shot.tar", FOLDER / "classes.json"
-MISSING = FOLDER / "missing.json"
 DECODED_AT = 336  # pixels; enough to tell whether an image can be decoded
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 SCENE_TEMPLATES = [f"{{}} {surface}" for surface in SURFACES] + ["{} - royalty free image"]
 PHOTO_TEMPLATES = ["a photo of a {}."]
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """keys: of images. pixels: uint8 [N, 3, S, S]. ids: [N, 9, context]. numbers: [N]. cut: captions too long."""
-
-    keys: list[str]
-    pixels: Tensor
-    ids: Tensor
-    numbers: np.ndarray
-    cut: int
-
-
-def load_benchmark(size: int, context: int) -> Benchmark:
-    """The benchmark as a model sees it. Raises UserError for a caption that does not spell its number."""
-    samples = list(read_shard(BENCHMARK))
-    captions = [sample["txt"].decode() for sample in samples]
-    numbers = [record_of(sample)["number"] for sample in samples]
-    try:
-        tokens = tokenize_nine(captions, numbers, context)
-    except ValueError as error:
-        raise UserError(f"{BENCHMARK}: {error}; delete it and run 'dvc repro'") from None
-    keys = [str(sample["__key__"]) for sample in samples]
-    return Benchmark(keys, decode(samples, size), tokens.ids, np.array(numbers), tokens.cut)
 
 
 def scene_sample(number: int, *, seed: int, split: str, count: int | None, resolution: int) -> Sample:
     """A scene of `count` things (2 to 10 at random where None), its caption and what it shows."""
     rng = item_rng(seed, f"countclip/{split}/{number}")
     scene = draw_scene(rng, count or int(rng.integers(2, 11)), resolution)
-    encoded, jpg = cv2.imencode(".jpg", scene.pixels[..., ::-1], JPEG)
-    assert encoded
     record = {
         "url": f"generated:{split}/{number}",
         "number": scene.count,
@@ -83,7 +48,7 @@ def scene_sample(number: int, *, seed: int, split: str, count: int | None, resol
     }
     return {
         "__key__": f"{number:06d}",
-        "jpg": jpg.tobytes(),
+        "jpg": scene.jpeg(),
         "txt": caption(rng, scene, "right").encode(),
         "json": json.dumps(record).encode(),
     }
@@ -91,7 +56,7 @@ def scene_sample(number: int, *, seed: int, split: str, count: int | None, resol
 
 def draw(seed: int, per_number: int, zero_shot_images: int, resolution: int) -> dict:
     """Write the generated benchmark and the scenes to name; returns the audit."""
-    counts = list(WORDS) * per_number
+    counts = list(NUMBERS) * per_number
     with process_pool() as parallel_map:
         settings = {"seed": seed, "resolution": resolution}
         benchmark = partial(_numbered, split="countbench", **settings)
@@ -161,7 +126,7 @@ def read_rows(path: Path) -> list[dict]:
         raise UserError(f"{path}: not JSON ({error}); fetch it again") from None
     for index, row in enumerate(rows):
         fits = isinstance(row, dict) and {"image_url", "text", "number"} <= row.keys()
-        if not fits or row["number"] not in WORDS:
+        if not fits or row["number"] not in NUMBERS:
             raise UserError(
                 f"{path}, row {index}: should have image_url, text, and a number of 2..10; found {row!r:.200}"
             )
@@ -226,7 +191,7 @@ def main() -> str:
             audit = collect(rows, *read_folder(Path(chosen)), "not in the folder")
         if params.inputs.zero_shot is not None:
             take_labelled(Path(params.inputs.zero_shot))
-    write_json("metrics/countclip/benchmark.json", audit)
+    write_json(METRICS / "benchmark.json", audit)
     return f"{audit['present']:,} of {audit['rows']:,} images"
 
 

@@ -1,4 +1,4 @@
-"""The counting set and the pairs beside it, in memory as CLIP sees them, and the batches made of them."""
+"""The counting set, the pairs beside it and the benchmark, in memory as CLIP sees them; batches made of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.countclip.captions import WORDS
+from pipeline.countclip.captions import NUMBERS, WORDS
 from pipeline.countclip.clip import image_pixels, trimmed
-from pipeline.countclip.pairs import open_image
+from pipeline.countclip.samples import open_image, record_of
 from pipeline.countclip.tokens import tokenize, tokenize_nine
 from pipeline.shards import Sample, item_rng, process_pool, read_shard
 from pipeline.stage import UserError
 
-NUMBERS = tuple(WORDS)  # 2..10, in the order of a pair's nine captions
 WITHOUT_NUMBER = "caption spells no number"  # why filter_captions dropped such a pair
 
 
@@ -58,6 +57,30 @@ def _decode_one(sample: Sample, size: int, strict: bool = True) -> np.ndarray | 
         if strict:
             raise
         return str(error)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """keys: of images. pixels: uint8 [N, 3, S, S]. ids: [N, 9, context]. numbers: [N]. cut: captions too long."""
+
+    keys: list[str]
+    pixels: Tensor
+    ids: Tensor
+    numbers: np.ndarray
+    cut: int
+
+
+def load_benchmark(path: Path, size: int, context: int) -> Benchmark:
+    """The benchmark as a model sees it. Raises UserError for a caption that does not spell its number."""
+    samples = list(read_shard(path))
+    captions = [sample["txt"].decode() for sample in samples]
+    numbers = [record_of(sample)["number"] for sample in samples]
+    try:
+        tokens = tokenize_nine(captions, numbers, context)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; delete it and run 'dvc repro'") from None
+    keys = [str(sample["__key__"]) for sample in samples]
+    return Benchmark(keys, decode(samples, size), tokens.ids, np.array(numbers), tokens.cut)
 
 
 def load_counting(folder: Path, size: int, context: int) -> Pairs:

@@ -6,7 +6,6 @@ python -m pipeline.countclip.evaluate
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,20 +17,17 @@ from torch.nn.functional import normalize
 
 from pipeline import training
 from pipeline.countclip import clip
-from pipeline.countclip.captions import WORDS
-from pipeline.countclip.countbench import CLASSES, ZERO_SHOT, Benchmark, load_benchmark
-from pipeline.countclip.counting_set import NUMBERS, decode
-from pipeline.countclip.pairs import record_of
-from pipeline.countclip.scores import answers, measures
+from pipeline.countclip.captions import NUMBERS, WORDS
+from pipeline.countclip.counting_set import Benchmark, decode, load_benchmark
+from pipeline.countclip.paths import BENCHMARK, CLASSES, FINETUNED, PLOTS, PREDICTIONS, ZERO_SHOT
+from pipeline.countclip.samples import record_of
+from pipeline.countclip.scores import accuracy, answers, ask, measures
 from pipeline.countclip.tokens import tokenize
-from pipeline.countclip.train import FINETUNED, ask
 from pipeline.params import load_params
 from pipeline.predictions import write_predictions
 from pipeline.shards import read_shard
 from pipeline.stage import run, write_json
 
-PREDICTIONS = Path("data/countclip/predictions")
-PLOTS = Path("plots/countclip")
 BASELINE = "pretrained"
 
 
@@ -83,8 +79,7 @@ def zero_shot_accuracy(
     )  # [D, classes]
     chosen = (normalize(clip.embed_images(model, pixels), dim=-1) @ classes).argmax(dim=1).tolist()
     correct = sum(names[place] == name for place, name in zip(chosen, right, strict=True))
-    interval = binomtest(correct, len(right)).proportion_ci(method="wilson")
-    return {"accuracy": correct / len(right), "low": interval.low, "high": interval.high, "images": len(right)}
+    return accuracy(correct, len(right))
 
 
 def main() -> str:
@@ -94,7 +89,7 @@ def main() -> str:
     device = training.device()
     model = clip.load(params.inputs.clip).eval()
     size = clip.image_size(model)
-    benchmark = load_benchmark(size, model.context_length)
+    benchmark = load_benchmark(BENCHMARK, size, model.context_length)
     named = list(read_shard(ZERO_SHOT)) if ZERO_SHOT.exists() else []
     classes = json.loads(CLASSES.read_text()) if named else None
     pixels, right = decode(named, size), [record_of(sample)["class"] for sample in named]
@@ -119,18 +114,18 @@ def main() -> str:
                 rows[-1]["zero_shot"] = zero_shot_accuracy(model, pixels, **classes, right=right)
     write_json(PLOTS / "by_number.json", by_number)
     write_json(PLOTS / "measures.json", rows)
-    accuracy = {row["weights"]: row["accuracy"] for row in rows}
+    accuracies = {row["weights"]: row["accuracy"] for row in rows}
     # few numbers, for `dvc exp show`; intervals and all else are in plots/countclip/measures.json
     headline = {
         "images": len(benchmark.keys),
         "captions_cut": benchmark.cut,
-        "accuracy": accuracy,
+        "accuracy": accuracies,
         "zero_shot": {row["weights"]: row["zero_shot"]["accuracy"] for row in rows if "zero_shot" in row},
         "log10_p": {row["weights"]: row["log10_p"] for row in rows if row["weights"] != BASELINE},
     }
     write_json("metrics/countclip.json", headline)
-    accuracies = ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items())
-    return f"{len(benchmark.keys):,} images; {accuracies};"
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
+    return f"{len(benchmark.keys):,} images; {listed};"
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from pipeline.countclip.filter import FILTERED
-from pipeline.countclip.pairs import IMAGE_EXTENSIONS
+from pipeline.countclip.paths import FILTERED, PLOTS
+from pipeline.countclip.samples import IMAGE_EXTENSIONS
 from pipeline.figures import COLOURS, figure
 from pipeline.shards import Sample, read_shard
 from pipeline.stage import run, write_json
 
-PLOTS = Path("plots/countclip")
 PUBLISHED = {2: 1504, 3: 469, 4: 192, 5: 71, 6: 38, 7: 16, 8: 13, 9: 7, 10: 9}  # the authors' counting set, of 2,319
 ROWS, COLUMNS = 3, 6
 

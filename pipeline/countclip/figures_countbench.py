@@ -13,18 +13,17 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix
 
-from pipeline.countclip.captions import WORDS
+from pipeline.countclip.captions import NUMBERS
+from pipeline.countclip.paths import PLOTS
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
 from pipeline.stage import run
 
-PLOTS = Path("plots/countclip")
 TITLES = {
     "pretrained": "pre-trained",
     "last": "fine-tuned, last epoch",
     "best": "fine-tuned, best epoch on this benchmark",
     "held_out": "fine-tuned, best epoch on held-out pairs",
 }
-NUMBERS = list(WORDS)
 
 
 def confusion(path: Path) -> None:

@@ -25,12 +25,10 @@ from tqdm import tqdm
 import pipeline
 from pipeline import sources
 from pipeline.countclip.pairs import Settings, filter_shard
+from pipeline.countclip.paths import DETECTOR, FILTERED, METRICS, POOL
 from pipeline.params import Params, load_params
 from pipeline.shards import cores, process_pool
 from pipeline.stage import UserError, run, write_json
-
-POOL = Path("data/countclip/pool")
-FILTERED = Path("data/countclip/filtered")
 
 
 def run_locally(shards: list[Path], out: Path, settings: Settings) -> Iterator[dict]:
@@ -100,7 +98,7 @@ def work_folder(shards: list[Path], settings: Settings) -> Path:
 def settings_of(params: Params) -> Settings:
     """The detector and thresholds of the chosen source. Fetches a checkpoint that sources.yaml names."""
     chosen = params.inputs.detector
-    path = chosen.path or "models/countclip/detector.safetensors"
+    path = chosen.path or str(DETECTOR)
     if (published := sources.read_registry().get(chosen.path)) is not None:
         (name,) = published.files
         path = str(sources.fetch(chosen.path, published) / name)
@@ -126,7 +124,7 @@ def main() -> str:
     work = work_folder(shards, settings)
     statistics = ENGINES[params.countclip.filter.engine](shards, work, settings)
     total = merged(tqdm(statistics, "countclip/filter", len(shards), unit="shard", disable=None, leave=False))
-    write_json("metrics/countclip/filter.json", total)
+    write_json(METRICS / "filter.json", total)
     if FILTERED.exists():
         shutil.rmtree(FILTERED)
     FILTERED.parent.mkdir(parents=True, exist_ok=True)

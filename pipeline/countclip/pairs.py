@@ -15,16 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from pipeline.countclip.captions import caption_count
+from pipeline.countclip.samples import caption_of, open_image, record_of
 from pipeline.shards import Sample, read_shard, write_shard
 from pipeline.stage import UserError, write_bytes, write_json
 
 AT_ONCE = 256  # images held decoded
 PARTS = ("counting", "other")  # shards of pairs that are kept for counting, and of all the others
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-Image.MAX_IMAGE_PIXELS = 200_000_000  # above, Pillow takes an image for a decompression bomb
 
 
 @dataclass(frozen=True)
@@ -58,39 +57,6 @@ def detector(settings: Settings) -> Callable[[list[Image.Image]], list]:
         batch=settings.batch,
         precision=settings.precision,
     )
-
-
-def record_of(sample: Sample) -> dict:
-    """What a sample's .json says; nothing where there is none or it is not an object."""
-    try:
-        record = json.loads(sample.get("json", b"{}"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def caption_of(sample: Sample) -> str | None:
-    """The caption of a sample, from .txt or .json; None where there is none. Raises UnicodeDecodeError."""
-    return sample["txt"].decode() if "txt" in sample else record_of(sample).get("caption")
-
-
-def open_image(sample: Sample, size: int) -> Image.Image:
-    """The image in RGB (an animation's first frame), large JPEGs decoded at a lower resolution.
-
-    Raises ValueError naming what is wrong with it.
-    """
-    content = next((sample[extension] for extension in IMAGE_EXTENSIONS if extension in sample), None)
-    if content is None:
-        raise ValueError("no image")
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.draft("RGB", (size, size))
-        return ImageOps.exif_transpose(image).convert("RGB")
-    except Image.DecompressionBombError:
-        raise ValueError("image too large") from None
-    # ultralytics makes Pillow look for a HEIF plug-in where it knows no better: an ImportError
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ImportError):
-        raise ValueError("image cannot be decoded") from None
 
 
 def filter_shard(shard: Path, out: Path, settings: Settings) -> dict:

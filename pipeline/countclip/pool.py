@@ -24,20 +24,18 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from pipeline import sources
 from pipeline.countclip import authors
+from pipeline.countclip.paths import METRICS, POOL
 from pipeline.countclip.scenes import caption, draw_scene
 from pipeline.params import Pool, load_params
 from pipeline.shards import Sample, item_rng, process_pool, write_shard
 from pipeline.stage import UserError, replacing, run, write_json
 
-FOLDER = Path("data/countclip/pool")
 MOST_OUTCOMES = 20
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 
 def draw_sample(number: int, *, seed: int, pool: Pool, resolution: int) -> Sample:
@@ -49,8 +47,6 @@ def draw_sample(number: int, *, seed: int, pool: Pool, resolution: int) -> Sampl
         rng.choice(list(pool.captions), p=np.array(list(pool.captions.values())) / sum(pool.captions.values()))
     )
     scene = draw_scene(rng, count, resolution)
-    encoded, jpg = cv2.imencode(".jpg", scene.pixels[..., ::-1], JPEG)
-    assert encoded
     text = caption(rng, scene, spells)
     record = {
         "url": f"generated:{number}",
@@ -63,7 +59,7 @@ def draw_sample(number: int, *, seed: int, pool: Pool, resolution: int) -> Sampl
     }
     return {
         "__key__": f"{number:09d}",
-        "jpg": jpg.tobytes(),
+        "jpg": scene.jpeg(),
         "txt": text.encode(),
         "json": json.dumps(record, separators=(",", ":")).encode(),
     }
@@ -75,7 +71,7 @@ def draw_pool(seed: int, pool: Pool, images: int, shards: int, resolution: int) 
             sample = partial(draw_sample, seed=seed, pool=pool, resolution=resolution)
             samples = parallel_map(sample, numbers.tolist())
             progress = tqdm(samples, f"pool {shard}", len(numbers), unit="image", disable=None, leave=False)
-            write_shard(FOLDER / f"{shard:05d}.tar", progress)
+            write_shard(POOL / f"{shard:05d}.tar", progress)
 
 
 def take_shards(folder: Path) -> dict:
@@ -87,7 +83,7 @@ def take_shards(folder: Path) -> dict:
             f"make some with img2dataset (see the top of pipeline/countclip/pool.py)"
         )
     for shard in shards:
-        with replacing(FOLDER / shard.name) as partial_path:
+        with replacing(POOL / shard.name) as partial_path:
             shutil.copyfile(shard, partial_path)
     outcomes: Counter = Counter()
     for path in sorted(folder.glob("*_stats.json")):
@@ -110,10 +106,10 @@ def main() -> str:
         draw_pool(params.seed, pool, scale.pool_images, scale.pool_shards, scale.resolution)
         numbers = {"shards": scale.pool_shards, "images": scale.pool_images}
     elif params.inputs.pool in sources.read_registry():
-        numbers = authors.write_shards(sources.fetch(params.inputs.pool), FOLDER)
+        numbers = authors.write_shards(sources.fetch(params.inputs.pool), POOL)
     else:
         numbers = take_shards(Path(params.inputs.pool))
-    write_json("metrics/countclip/pool.json", numbers)
+    write_json(METRICS / "pool.json", numbers)
     return f"{numbers['shards']:,} shards"
 
 

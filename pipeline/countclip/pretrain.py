@@ -8,7 +8,6 @@ scenes of one to ten things, with captions such as 'stock photo of red balls on 
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache, partial
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 from pipeline import training
 from pipeline.countclip import clip
 from pipeline.countclip.losses import clip_loss
+from pipeline.countclip.paths import METRICS, PRETRAINED
 from pipeline.countclip.scenes import caption, draw_scene
 from pipeline.countclip.tokens import tokenize
 from pipeline.params import load_params
@@ -26,7 +26,6 @@ from pipeline.shards import item_rng, process_pool
 from pipeline.stage import run, write_json
 
 MOST_THINGS = 10
-LARGEST_SCALE = math.log(100)  # of the logits, as CLIP's training clips it
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.05
 
 
@@ -69,12 +68,8 @@ def main() -> str:
             image = clip.encode_images(model, pixels[batch])
             text = clip.encode_texts(model, clip.trimmed(ids[batch]).to(device))
         loss = clip_loss(image.float(), text.float(), model.logit_scale.exp())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        clip.update(model, optimizer, loss)
         schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, LARGEST_SCALE)
         return {"loss": loss}
 
     checkpoint = training.Checkpoint(
@@ -92,9 +87,9 @@ def main() -> str:
         label="countclip/pretrain",
     )
     last = np.mean([values["loss"] for values in history.steps[-20:]])
-    training.save_weights(clip.PRETRAINED, model)
+    training.save_weights(PRETRAINED, model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    write_json("metrics/countclip/pretraining.json", {"parameters": parameters, "steps": settings.steps, "loss": last})
+    write_json(METRICS / "pretraining.json", {"parameters": parameters, "steps": settings.steps, "loss": last})
     checkpoint.discard()
     return f"{settings.steps:,} steps of {settings.batch_size} pairs, loss {last:.3f},"
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pipeline.countclip.captions import ANY, NUMBERS, PATTERN
+from pipeline.countclip.captions import ANY, NUMBER_OF, PATTERN
 from pipeline.stage import UserError, replacing, run
 
 COLUMNS = ["URL", "TEXT"]
@@ -43,7 +43,7 @@ class Scan:
 def caption_counts(text: pl.Expr) -> pl.Expr:
     """The number that each caption spells (2..10 or null), as captions.caption_count does."""
     words = text.str.extract_all(PATTERN).list.eval(pl.element().str.to_lowercase())
-    return words.list.eval(pl.element().replace_strict(NUMBERS, default=None, return_dtype=pl.Int64)).list.max()
+    return words.list.eval(pl.element().replace_strict(NUMBER_OF, default=None, return_dtype=pl.Int64)).list.max()
 
 
 def scan(metadata: str | Path) -> Scan:

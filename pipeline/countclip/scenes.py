@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.countclip.captions import WORDS
 
 CANVAS = 128
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 OVERSAMPLE = 2  # cells of the drawing grid to a pixel, in each direction
 RADIUS = (8.5, 14.0)  # of the circle that a thing fits in
 APART = 1.0  # least distance of two centres, in sums of their radii
@@ -51,6 +52,12 @@ class Scene:
     kind: str
     colour: str
     count: int
+
+    def jpeg(self) -> bytes:
+        """The scene as a JPEG file."""
+        encoded, jpg = cv2.imencode(".jpg", self.pixels[..., ::-1], JPEG)
+        assert encoded
+        return jpg.tobytes()
 
 
 def _polygon(kind: str) -> np.ndarray:

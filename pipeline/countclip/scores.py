@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.countclip.captions import WORDS
-
-NUMBERS = tuple(WORDS)  # 2..10, in the order of the captions
+from pipeline import training
+from pipeline.countclip import clip
+from pipeline.countclip.captions import NUMBERS
 
 
 def similarities(image: Tensor, captions: Tensor) -> Tensor:
@@ -28,9 +28,22 @@ def similarities(image: Tensor, captions: Tensor) -> Tensor:
     return (normalize(captions, dim=-1) @ normalize(image, dim=-1).unsqueeze(-1)).squeeze(-1)
 
 
+def ask(model: nn.Module, pixels: Tensor, ids: Tensor, precision: str) -> Tensor:
+    """Similarity [N, 9] of images [N, 3, S, S] with their nine captions [N, 9, L]."""
+    with training.autocast(precision, model.logit_scale.device):
+        image, captions = clip.embed_images(model, pixels), clip.embed_texts(model, ids)
+    return similarities(image, captions)
+
+
 def answers(similarity: Tensor) -> np.ndarray:
     """The number [N], 2..10, whose caption is most similar; the smallest of several."""
     return np.array(NUMBERS)[similarity.argmax(dim=1).cpu().numpy()]
+
+
+def accuracy(right: int, images: int) -> dict[str, float]:
+    """Share of images answered right, with Wilson's 95% interval."""
+    wilson = binomtest(right, images).proportion_ci(method="wilson")
+    return {"images": images, "accuracy": right / images, "low": float(wilson.low), "high": float(wilson.high)}
 
 
 def measures(true: Sequence[int] | np.ndarray, answered: Sequence[int] | np.ndarray) -> dict:
@@ -52,14 +65,10 @@ def measures(true: Sequence[int] | np.ndarray, answered: Sequence[int] | np.ndar
             f"numbers should be 2..10; found {sorted({*true.tolist(), *answered.tolist()} - set(NUMBERS))}"
         )
     right = int((true == answered).sum())
-    wilson = binomtest(right, len(true)).proportion_ci(method="wilson")
     by_class = precision_recall_fscore_support(true, answered, labels=NUMBERS, zero_division=np.nan)
     names = ("precision", "recall", "f1", "images")
     return {
-        "images": len(true),
-        "accuracy": right / len(true),
-        "low": float(wilson.low),
-        "high": float(wilson.high),
+        **accuracy(right, len(true)),
         "mean_absolute_deviation": float(np.abs(true - answered).mean()),
         "by_class": {
             str(number): {

@@ -18,7 +18,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from open_clip.loss import gather_features
 from torch import Tensor, nn
@@ -27,19 +26,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import training
 from pipeline.countclip import clip
-from pipeline.countclip.countbench import BENCHMARK, load_benchmark
-from pipeline.countclip.counting_set import Batch, Batches, frequencies, hold_out, load_counting, load_others
-from pipeline.countclip.filter import FILTERED
+from pipeline.countclip.counting_set import (
+    Batch,
+    Batches,
+    frequencies,
+    hold_out,
+    load_benchmark,
+    load_counting,
+    load_others,
+)
 from pipeline.countclip.losses import balanced_lambda, clip_loss, count_loss
-from pipeline.countclip.scores import answers, similarities
-from pipeline.distributed import SharedCheckpoint, leads, processes
+from pipeline.countclip.paths import BENCHMARK, FILTERED, FINETUNED, METRICS, PLOTS, PRETRAINED
+from pipeline.countclip.scores import answers, ask
+from pipeline.distributed import leads, processes
 from pipeline.params import load_params
 from pipeline.stage import replacing, run, write_bytes, write_json
 
-FINETUNED = Path("models/countclip/finetuned")
 CHOICES = {"best": "countbench", "held_out": "held_out"}  # weights that are kept beside the last, by what chooses them
-LARGEST_SCALE = math.log(100)  # of the logits, as CLIP's training clips it
-CURVE_POINTS = 40
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
@@ -81,34 +84,9 @@ def embed_batch(towers: nn.Module, batch: Batch, precision: str) -> tuple[Tensor
     return image.float(), text.float(), logit_scale
 
 
-def update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step down the gradient; CLIP's logit scale is kept at 100 at most, as in its own training."""
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    with torch.no_grad():
-        model.logit_scale.clamp_(0, LARGEST_SCALE)
-
-
-def ask(model: nn.Module, pixels: Tensor, ids: Tensor, precision: str) -> Tensor:
-    """Similarity [N, 9] of images [N, 3, S, S] with their nine captions [N, 9, L]."""
-    with training.autocast(precision, model.logit_scale.device):
-        image, captions = clip.embed_images(model, pixels), clip.embed_texts(model, ids)
-    return similarities(image, captions)
-
-
 def balanced_accuracy(true: np.ndarray, answered: np.ndarray) -> float:
     """Mean over numbers of the share answered right: the held-out pairs are as uneven as the counting set."""
     return float(np.mean([(answered[true == number] == number).mean() for number in np.unique(true)]))
-
-
-def learning_curve(steps: list[dict[str, float]]) -> pd.DataFrame:
-    """The losses over training, averaged over stretches of about equal length."""
-    rows = [
-        {"step": int(stretch[-1] + 1), **{name: np.mean([steps[i][name] for i in stretch]) for name in steps[0]}}
-        for stretch in np.array_split(np.arange(len(steps)), min(CURVE_POINTS, len(steps)))
-    ]
-    return pd.DataFrame(rows).round(6)
 
 
 def main() -> str:
@@ -129,7 +107,7 @@ def train(rank: int, world: int) -> str:
     counting = load_counting(FILTERED, size, context)
     learned, held = hold_out(counting.counts, settings.held_out, params.seed)
     held_out = counting[held]
-    benchmark = load_benchmark(size, context)
+    benchmark = load_benchmark(BENCHMARK, size, context)
     others, outcomes = load_others(FILTERED, size, context, settings.others)
     batches = Batches(
         counting[learned].to(device),
@@ -158,17 +136,17 @@ def train(rank: int, world: int) -> str:
         batch = batches[i]
         weights = torch.tensor([weight_of[count] for count in batch.counts.tolist()], device=device)
         values = losses(*embed_batch(towers, batch, scale.precision), weights, settings.count_logit_scale, world)
-        update(model, optimizer, values["loss"])
+        clip.update(model, optimizer, values["loss"])
         schedule.step()
         return values
 
-    checkpoint = SharedCheckpoint(
+    checkpoint = training.Checkpoint(
         stage="countclip.train",
         settings=[params.seed, params.threads, params.lambda_, params.source, world, settings, scale, choice],
         inputs=[
             BENCHMARK,
             *sorted(FILTERED.glob("*/*.tar")),
-            *[path for path in (clip.PRETRAINED, Path(choice.weights or "")) if path.is_file()],
+            *[path for path in (PRETRAINED, Path(choice.weights or "")) if path.is_file()],
         ],
     )
     best: dict[str, float] = {}
@@ -201,16 +179,16 @@ def train(rank: int, world: int) -> str:
         for kept in best:
             with replacing(FINETUNED / f"{kept}.safetensors") as partial:
                 shutil.copyfile(checkpoint.beside(f"{kept}.safetensors"), partial)
-        write_bytes("plots/countclip/training.csv", learning_curve(history.steps).to_csv(index=False).encode())
-        write_json("plots/countclip/epochs.json", epochs)
+        write_bytes(PLOTS / "training.csv", training.learning_curve(history.steps).to_csv(index=False).encode())
+        write_json(PLOTS / "epochs.json", epochs)
         classes = [{"number": n, "pairs": pairs, "lambda": weight_of[n]} for n, pairs in found.items()]
-        write_json("plots/countclip/lambda.json", classes)
+        write_json(PLOTS / "lambda.json", classes)
         best_epoch = {
             kept: next(epoch["epoch"] for epoch in epochs if epoch[CHOICES[kept]] == value)
             for kept, value in best.items()
         }
         metrics = {"steps": steps, "best_epoch": best_epoch, "pairs_beside_counting": outcomes}
-        write_json("metrics/countclip/training.json", metrics)
+        write_json(METRICS / "training.json", metrics)
         checkpoint.discard()
     return f"{steps:,} steps of {scale.batch_size} pairs, accuracy {epochs[-1]['countbench']:.3f},"
 

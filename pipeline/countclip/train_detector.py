@@ -18,12 +18,12 @@ from ultralytics import YOLO
 
 from pipeline import training
 from pipeline.countclip.detector import ARCHITECTURE, Detector, load_detector, save_detector, use_threads
+from pipeline.countclip.paths import DETECTOR
 from pipeline.countclip.scenes import KINDS, Scene, draw_scene
 from pipeline.params import load_params
 from pipeline.shards import item_rng, process_pool
 from pipeline.stage import run, write_json
 
-WEIGHTS = Path("models/countclip/detector.safetensors")
 COUNTS = range(1, 11)
 
 
@@ -83,14 +83,14 @@ def main() -> str:
             warmup_epochs=1,
             cos_lr=True,
         )
-        save_detector(WEIGHTS, yolo.trainer.ema.ema)
+        save_detector(DETECTOR, yolo.trainer.ema.ema)
         tests = list(
             parallel_map(
                 partial(scene, seed=params.seed, split="test", resolution=scale.resolution), range(scale.detector_tests)
             )
         )
     detect = Detector(
-        load_detector(WEIGHTS),
+        load_detector(DETECTOR),
         size=scale.resolution,
         confidence=found_by.confidence,
         iou=found_by.iou,

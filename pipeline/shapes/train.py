@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -25,22 +23,6 @@ from pipeline.shapes.network import as_input, build_network, credit, majority_ta
 from pipeline.shapes.paths import ARCHITECTURE, Network, shard_path, split_name
 from pipeline.shards import item_rng
 from pipeline.stage import write_bytes, write_json
-
-CURVE_POINTS = 40  # of a loss curve, each the mean of as many steps
-
-
-def learning_curve(steps: list[dict[str, float]], network: int | str, batch_size: int) -> pd.DataFrame:
-    """Loss and accuracy over training, averaged over stretches of about equal length."""
-    rows = [
-        {
-            "network": network,
-            "images_seen": int(stretch[-1] + 1) * batch_size,
-            "loss": np.mean([steps[i]["loss"] for i in stretch]),
-            "accuracy": np.mean([steps[i]["accuracy"] for i in stretch]),
-        }
-        for stretch in np.array_split(np.arange(len(steps)), min(CURVE_POINTS, len(steps)))
-    ]
-    return pd.DataFrame(rows).round(6)
 
 
 def update(
@@ -108,7 +90,9 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
 
     training.save_weights(trained.weights, network)
     label = density if trained.group == "paper" else trained.name
-    curve = learning_curve(history.steps, label, settings.batch_size)
+    curve = training.learning_curve(history.steps)
+    curve.insert(0, "network", label)
+    curve.insert(1, "images_seen", curve.pop("step") * settings.batch_size)
     write_bytes(trained.curve, curve.to_csv(index=False).encode())
     epochs = history.evaluations
     write_json(trained.training_metrics, {**epochs[-1], "epochs": epochs})

@@ -266,6 +266,9 @@ def test_observers_who_share_no_trials_are_undefined_and_counted(workspace, run_
     assert pairs.loc["cnn - cnn", "kappa"] is not None
     assert (pairs.loc["cnn - person", "trials"] == 0).all()
     assert pairs.loc["cnn - person", "kappa"].isna().all()
+    accuracy = table("conditions").set_index("pair")["accuracy"]
+    assert accuracy["cnn - person"].isna().all()  # of the trials that both had
+    assert accuracy["cnn - cnn"].between(0.5, 0.9).all()
     metrics = json.loads(Path("metrics/consistency/trials.json").read_text())["noise"]
     assert (metrics["pairs"], metrics["undefined"]) == (6, 5)
     assert metrics["groups"]["cnn - person"]["kappa"] is None

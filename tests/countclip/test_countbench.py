@@ -16,7 +16,9 @@ import pytest
 from conftest import assert_one_line_error, edit_params, published_inputs
 
 from pipeline.countclip.captions import WORDS, caption_count, number_words
-from pipeline.countclip.countbench import BENCHMARK, MISSING, collect, load_benchmark, read_folder, read_rows
+from pipeline.countclip.countbench import collect, read_folder, read_rows
+from pipeline.countclip.counting_set import load_benchmark
+from pipeline.countclip.paths import BENCHMARK, MISSING
 from pipeline.countclip.tokens import shorten
 from pipeline.shards import read_shard, write_shard
 from pipeline.stage import UserError
@@ -38,7 +40,7 @@ def test_the_generated_benchmark_is_even(workspace, run_stage):
     assert [caption_count(sample["txt"].decode()) for sample in samples] == numbers
     audit = json.loads(Path("metrics/countclip/benchmark.json").read_text())
     assert audit == {"rows": 27, "present": 27, "missing": {}, "missing_by_number": {}}
-    benchmark = load_benchmark(32, 16)
+    benchmark = load_benchmark(BENCHMARK, 32, 16)
     assert benchmark.ids.shape == (27, 9, 16)
     assert benchmark.pixels.shape == (27, 3, 32, 32)
     assert benchmark.numbers.tolist() == numbers
@@ -66,7 +68,7 @@ def test_what_is_missing_is_said_by_reason(tmp_path, monkeypatch):
         "missing_by_number": {"3": 1, "4": 1, "5": 1, "6": 1, "7": 1},
     }
     assert [(m["index"], m["number"]) for m in json.loads(MISSING.read_text())] == [(n, n + 2) for n in range(1, 6)]
-    assert load_benchmark(32, 77).numbers.tolist() == [2]
+    assert load_benchmark(BENCHMARK, 32, 77).numbers.tolist() == [2]
 
 
 def test_no_image_at_all_is_an_error(tmp_path, monkeypatch):
@@ -103,7 +105,7 @@ def test_a_benchmark_whose_caption_has_no_number_is_named(tmp_path, monkeypatch)
     sample = {"__key__": "0", "png": PNG, "txt": b"cats", "json": json.dumps({"number": 3}).encode()}
     write_shard(BENCHMARK, [sample])
     with pytest.raises(UserError, match=r"countbench\.tar: the caption spells no three: 'cats'"):
-        load_benchmark(32, 77)
+        load_benchmark(BENCHMARK, 32, 77)
 
 
 def test_all_published_rows_are_asked_about_their_number():

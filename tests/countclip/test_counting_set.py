@@ -18,6 +18,7 @@ from pipeline.shards import write_shard
 from pipeline.stage import UserError
 
 CONTEXT = 16
+TOKENIZER = SimpleTokenizer()
 
 
 def pairs(n: int, numbers: list[int] | None) -> Pairs:
@@ -37,7 +38,7 @@ def batches(counting: int = 10, others: int = 7, **options) -> Batches:
 
 
 def text(ids: torch.Tensor) -> str:
-    return SimpleTokenizer().decode(ids[1 : int((ids != 0).sum()) - 1].tolist()).strip()
+    return TOKENIZER.decode(ids[1 : int((ids != 0).sum()) - 1].tolist()).strip()
 
 
 def test_an_epoch_is_once_through_the_counting_set_in_another_order_each_time():

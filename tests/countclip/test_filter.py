@@ -21,7 +21,8 @@ from PIL import Image
 
 from pipeline.countclip import pairs
 from pipeline.countclip.detector import Detections, load_checkpoint
-from pipeline.countclip.pairs import Settings, filter_shard, open_image
+from pipeline.countclip.pairs import Settings, filter_shard
+from pipeline.countclip.samples import open_image
 from pipeline.shards import Sample, read_shard, write_shard
 from pipeline.stage import UserError
 

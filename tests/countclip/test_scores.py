@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from pipeline.countclip.scores import NUMBERS, answers, measures, similarities
+from pipeline.countclip.captions import NUMBERS
+from pipeline.countclip.scores import answers, measures, similarities
 
 
 def test_the_most_similar_caption_wins_whatever_the_lengths():

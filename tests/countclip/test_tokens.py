@@ -8,7 +8,7 @@ import open_clip
 import pytest
 from conftest import published_inputs
 
-from pipeline.countclip.captions import WORDS, caption_count, counterfactuals
+from pipeline.countclip.captions import WORDS, caption_count, nine_captions
 from pipeline.countclip.tokens import CONTEXT, length, shorten, tokenize
 
 
@@ -63,5 +63,4 @@ def test_countbench_captions_keep_their_numbers_and_so_do_their_counterfactuals(
     for caption in long:
         short = shorten(caption)
         assert caption_count(short) == caption_count(caption)
-        changed = counterfactuals(short)
-        assert tokenize(changed).cut == 0  # all nine are the same words but for the number
+        assert tokenize(nine_captions(short)).cut == 0  # all nine are the same words but for the number

@@ -18,10 +18,8 @@ import safetensors.torch
 import torch
 from conftest import assert_one_line_error, digests, edit_params, run_killed, stage_environment
 
-from pipeline.countclip import clip
+from pipeline.countclip.paths import FINETUNED, PRETRAINED
 from pipeline.countclip.train import balanced_accuracy, learning_rate_factor, losses
-
-FINETUNED = Path("models/countclip/finetuned")
 
 
 def test_the_schedule_by_hand():
@@ -75,7 +73,7 @@ def test_weights_metrics_and_curves_are_there(prepared, run_stage):
     curve = pd.read_csv("plots/countclip/training.csv")
     assert curve["loss"].to_numpy() == pytest.approx((curve["clip"] + curve["count"]).to_numpy(), abs=3e-6)
 
-    before = safetensors.torch.load_file(clip.PRETRAINED)
+    before = safetensors.torch.load_file(PRETRAINED)
     after = {path.stem: safetensors.torch.load_file(path) for path in FINETUNED.glob("*.safetensors")}
     assert {"last", "best"} <= after.keys()
     assert after["last"].keys() == before.keys()
@@ -118,7 +116,7 @@ def test_two_processes_give_the_weights_of_one(prepared, run_stage):
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("countclip.train: ") == 1  # one of them speaks
     together = safetensors.torch.load_file(FINETUNED / "last.safetensors")
-    start = safetensors.torch.load_file(clip.PRETRAINED)
+    start = safetensors.torch.load_file(PRETRAINED)
     moved = max((alone[name] - start[name]).abs().max().item() for name in alone)
     assert moved > 0
     for name, tensor in alone.items():
@@ -142,7 +140,7 @@ def test_two_processes_give_the_weights_of_one(prepared, run_stage):
 )
 def test_bad_settings_are_named(prepared, run_stage, changes, parts):
     if "sources.generated.clip.name" in changes:  # a checkpoint of another architecture
-        changes |= {"sources.generated.clip.weights": str(clip.PRETRAINED)}
+        changes |= {"sources.generated.clip.weights": str(PRETRAINED)}
     edit_params(prepared / "params.yaml", changes)
     assert_one_line_error(run_stage("countclip.train"), *parts)
     assert not FINETUNED.exists()
