@@ -98,7 +98,7 @@ def test_a_file_that_is_no_mapping(workspace, text, reason):
 def test_a_missing_key_and_a_missing_file(workspace):
     folder = workspace()
     text = (folder / "params.yaml").read_text()
-    (folder / "params.yaml").write_text(text.replace("threads: 2", "", 1))
+    (folder / "params.yaml").write_text(text.replace("threads: 1", "", 1))
     with pytest.raises(UserError, match="key 'threads' is missing"):
         load_params()
     (folder / "params.yaml").unlink()

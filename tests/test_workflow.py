@@ -165,6 +165,7 @@ def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(re
     page = Path(diff.stdout.strip().removeprefix("file://")).read_text()
     assert '"rev": "HEAD"' in page
     assert '"rev": "workspace"' in page
+    shutil.rmtree(reproduced / "diff")
 
     back = run("dvc", "exp", "run", "-S", "shapes.target=hard", cwd=reproduced)
     assert ran(back) == set()

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from torch.nn.functional import normalize
 
 from pipeline.countclip import clip
-from pipeline.countclip.countbench import Benchmark
+from pipeline.countclip.counting_set import Benchmark
 from pipeline.countclip.evaluate import paired, trials, zero_shot_accuracy
 from pipeline.countclip.tokens import tokenize
 from pipeline.predictions import read_predictions
