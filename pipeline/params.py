@@ -169,6 +169,42 @@ class CountClip(Section):
     training: Counting
 
 
+class PosENetTraining(Section):
+    """How the position networks are trained, at every scale."""
+
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+Backbone = Literal["pixels", "vgg16", "resnet152", "squeezenet1_1", "counter"]
+
+
+class PosENet(Section):
+    """The PosENet study, at every scale."""
+
+    backbones: Annotated[list[Backbone], Field(min_length=1), AfterValidator(_distinct)]
+    counter_density: Density
+    layers: dict[Backbone, Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]]
+    padding_modes: Annotated[
+        list[Literal["zeros", "reflect", "circular"]], Field(min_length=1), AfterValidator(_distinct)
+    ]
+    readout: Literal["slices", "channels"]
+    map_size: Annotated[int, Field(ge=8, le=512)]
+    patterns: Annotated[list[Literal["H", "V", "G", "HS", "VS"]], Field(min_length=1), AfterValidator(_distinct)]
+    kernel_sizes: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_distinct)]
+    paddings: Annotated[list[Annotated[int, Field(ge=0, le=16)]], Field(min_length=1), AfterValidator(_distinct)]
+    transpose_test: bool
+    training: PosENetTraining
+
+    @model_validator(mode="after")
+    def _kernels_fit(self) -> PosENet:
+        if max(self.kernel_sizes) > self.map_size - 3:
+            raise ValueError(
+                f"kernel_sizes = {self.kernel_sizes}: a kernel should leave at least 4 x 4 pixels of "
+                f"map_size = {self.map_size}; lower it, or raise map_size"
+            )
+        return self
+
+
 class Training(Section):
     """How a network is trained."""
 
@@ -265,10 +301,24 @@ class CountClipAtScale(Section):
     training: CountingAtScale
 
 
+class PosENetAtScale(Section):
+    """How much of the PosENet study. images: to train on, at most; runs: of every cell of the grid."""
+
+    image_size: Annotated[int, Field(ge=32, le=2048)]
+    images: Annotated[int, Field(ge=1)]
+    held_out: Annotated[int, Field(ge=2)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    runs: Annotated[int, Field(ge=1)]
+    resamples: Annotated[int, Field(ge=10)]
+
+
 class Scale(Section):
     shapes: ShapesAtScale
     consistency: ConsistencyAtScale
     countclip: CountClipAtScale
+    posenet: PosENetAtScale
 
 
 class Scales(Section):
@@ -306,6 +356,13 @@ class ClipModel(Section):
     weights: str | None
 
 
+class PosENetInputs(Section):
+    """images: 'generated', a name in sources.yaml, a folder or archive. weights: a name there, a path, or null."""
+
+    images: str
+    weights: dict[Literal["vgg16", "resnet152", "squeezenet1_1"], str | None]
+
+
 class Source(Section):
     """Inputs from elsewhere. The shapes study has none: its images are drawn in both sources."""
 
@@ -315,6 +372,7 @@ class Source(Section):
     clip: ClipModel
     countbench: str
     zero_shot: str | None
+    posenet: PosENetInputs
 
 
 class Sources(Section):
@@ -337,6 +395,7 @@ class Params(Section):
     shapes: Shapes
     consistency: Consistency
     countclip: CountClip
+    posenet: PosENet
     scales: Scales
     sources: Sources
 
@@ -346,6 +405,15 @@ class Params(Section):
             raise ValueError(
                 f"shapes.variants.density = {self.shapes.variants.density} is not one of densities = "
                 f"{self.densities}; change one of them: variants are trained on that density's images"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _counter_is_trained(self) -> Params:
+        if self.posenet.counter_density not in self.densities:
+            raise ValueError(
+                f"posenet.counter_density = {self.posenet.counter_density} is not one of densities = "
+                f"{self.densities}; change one of them: its network is trained by the shapes study"
             )
         return self
 

@@ -51,8 +51,9 @@ def device() -> torch.device:
 def configure(seed: int, purpose: str, threads: int) -> None:
     """Make torch repeatable: its random numbers depend on `seed` and `purpose`, its sums on `threads`."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # cuDNN has no deterministic kernel for some layers: there the best is a warning
-    torch.use_deterministic_algorithms(True, warn_only=device().type != "cpu")
+    # cuDNN has no deterministic kernel for some layers: there the best is a warning.
+    # As torch.use_deterministic_algorithms, which would also import torch's compiler, two seconds of every stage
+    torch.set_deterministic_debug_mode("error" if device().type == "cpu" else "warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # its NaNs would cost time and show nothing here
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)

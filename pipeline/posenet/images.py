@@ -1,0 +1,168 @@
+"""The images that position is read out from: to train on, held out, and the document's four (section 2.3).
+
+    python -m pipeline.posenet.images
+
+`generated`: dead leaves, whose statistics are the same at every pixel (pipeline/posenet/scenes.py).
+Otherwise DUTS-TE, as published, or any folder of images:
+
+    dvc exp run -S source=published -S sources.published.posenet.images=photographs/
+
+Every image is resized to one size, its sides' ratio not kept (section 2.4). Three files, uint8 [N, 3, S, S]:
+train.npy, held_out.npy, and test.npy with the natural one (published: a bear), black, white and noise. All are
+upright, rows from top to bottom. The reproduction's code exchanges rows and columns of the images that it tests,
+and not of those that it trains on; `posenet.transpose_test` does so too.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline import sources
+from pipeline.params import load_params
+from pipeline.posenet.paths import IMAGES, METRICS
+from pipeline.posenet.scenes import draw_leaves
+from pipeline.shards import item_rng, process_pool
+from pipeline.stage import UserError, replacing, run, write_json
+
+TESTS = ("natural", "black", "white", "noise")
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+Image.MAX_IMAGE_PIXELS = 200_000_000  # above, Pillow takes an image for a decompression bomb
+
+Read = Callable[[str], bytes]
+
+
+def as_pixels(image: Image.Image, size: int) -> np.ndarray:
+    """uint8 [3, size, size], RGB. What is transparent is white, as on a page; grey has three equal channels."""
+    image = ImageOps.exif_transpose(image)
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized).transpose(2, 0, 1)
+
+
+def open_pixels(content: bytes, size: int, least: int) -> tuple[np.ndarray | None, str]:
+    """Pixels of an image file and its mode; None and what is wrong, of one that cannot be used."""
+    try:
+        image = Image.open(io.BytesIO(content))
+        if min(image.size) < least:
+            return None, f"smaller than the largest kernel, {least} x {least}"
+        return as_pixels(image, size), image.mode
+    except Image.DecompressionBombError:
+        return None, "too large"
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return None, "cannot be decoded"
+
+
+def list_images(place: Path) -> tuple[list[str], Read]:
+    """Names of the images in a folder, or in a .zip archive, and what reads one. Raises UserError for none."""
+    if place.suffix == ".zip" and place.is_file():
+        try:
+            archive = zipfile.ZipFile(place)
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{place}: not a whole archive ({error}); delete it and fetch it again") from None
+        members, read = archive.namelist(), archive.read
+    else:
+        members = [str(path.relative_to(place)) for path in place.rglob("*")] if place.is_dir() else []
+        read = partial(_read_file, place)
+    names = sorted(name for name in members if Path(name).suffix.lower() in EXTENSIONS and "Mask" not in name)
+    if not names:
+        raise UserError(
+            f"params.yaml: posenet.images = '{place}': no images; should be 'generated', a name in sources.yaml, or a "
+            f"folder or .zip archive with {', '.join(sorted(EXTENSIONS))}"
+        )
+    return names, read
+
+
+def _read_file(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()
+
+
+def choose(names: list[str], wanted: int, seed: int) -> list[str]:
+    """As many of the names, or all, in an order that depends on the seed."""
+    order = item_rng(seed, "posenet/images").permutation(len(names))
+    return [names[place] for place in order[:wanted]]
+
+
+def decode(
+    names: Iterable[str], read: Read, size: int, least: int, wanted: int
+) -> tuple[np.ndarray, list[str], Counter]:
+    """Pixels [N, 3, S, S] of the first `wanted` that can be used, their names, and all outcomes, by mode or reason."""
+    pixels, kept, outcomes = [], [], Counter()
+    with process_pool(chunk=16) as parallel_map:
+        for start in range(0, len(names := list(names)), 512):
+            these = names[start : start + 512]
+            opened = parallel_map(partial(open_pixels, size=size, least=least), map(read, these))
+            for name, (image, outcome) in zip(these, opened, strict=True):
+                if len(pixels) == wanted:
+                    return np.stack(pixels), kept, outcomes
+                outcomes[outcome if image is None else f"mode {outcome}"] += 1
+                if image is not None:
+                    pixels.append(image)
+                    kept.append(name)
+    return np.stack(pixels) if pixels else np.zeros((0, 3, size, size), np.uint8), kept, outcomes
+
+
+def drawn(number: int, *, seed: int, size: int) -> np.ndarray:
+    """Generated image `number`, uint8 [3, size, size]."""
+    return draw_leaves(item_rng(seed, f"posenet/leaves/{number}"), size).transpose(2, 0, 1)
+
+
+def four_tests(natural: np.ndarray, noise: np.ndarray | None, seed: int) -> np.ndarray:
+    """The document's four, uint8 [4, 3, S, S], in the order of TESTS; noise: its own where given, else Gaussian."""
+    if noise is None:
+        values = item_rng(seed, "posenet/noise").normal(127.5, 50, natural.shape)
+        noise = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.stack([natural, np.zeros_like(natural), np.full_like(natural, 255), noise])
+
+
+def save(name: str, pixels: np.ndarray) -> None:
+    with replacing(IMAGES / f"{name}.npy") as partial_path, partial_path.open("wb") as file:
+        np.save(file, np.ascontiguousarray(pixels))
+
+
+def main() -> str:
+    params = load_params()
+    scale, chosen = params.at_scale.posenet, params.inputs.posenet.images
+    size, wanted = scale.image_size, scale.images + scale.held_out
+    noise = None
+    if chosen == "generated":
+        with process_pool(chunk=16) as parallel_map:
+            pixels = np.stack(list(parallel_map(partial(drawn, seed=params.seed, size=size), range(wanted + 1))))
+        pixels, natural = pixels[:wanted], pixels[wanted]
+        outcomes: dict = {"drawn": wanted}
+    else:
+        known = sources.read_registry()
+        place = Path(chosen)
+        if chosen in known:
+            (file,) = known[chosen].files
+            place = sources.fetch(chosen) / file
+        names, read = list_images(place)
+        order = choose(names, len(names), params.seed)
+        pixels, _, outcomes = decode(order, read, size, max(params.posenet.kernel_sizes), wanted)
+        folder = sources.fetch("posenet_tests")
+        natural, noise = (as_pixels(Image.open(folder / name), size) for name in ("image.png", "noise.png"))
+    if len(pixels) <= scale.held_out:
+        raise UserError(
+            f"params.yaml: posenet.images = '{chosen}': {len(pixels)} usable images ({dict(outcomes)}), "
+            f"held_out = {scale.held_out}; more are needed than are held out"
+        )
+    save("held_out", pixels[: scale.held_out])
+    save("train", pixels[scale.held_out :])
+    tests = four_tests(natural, noise, params.seed)
+    save("test", tests.swapaxes(2, 3) if params.posenet.transpose_test else tests)
+    numbers = {"train": len(pixels) - scale.held_out, "held_out": scale.held_out}
+    write_json(METRICS / "images.json", {**numbers, "outcomes": dict(sorted(outcomes.items()))})
+    return f"{numbers['train']:,} images to train on, {scale.held_out:,} held out"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,29 @@
+"""Places of what the study's stages hand to one another (dvc.yaml declares the same places)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA = Path("data/posenet")
+IMAGES = DATA / "images"
+FEATURES = DATA / "features"
+SCORES = DATA / "scores.parquet"  # of every prediction
+MAPS = DATA / "maps.safetensors"  # predictions for the figures
+MODELS = Path("models/posenet")
+METRICS = Path("metrics/posenet")
+PLOTS = Path("plots/posenet")
+
+
+def features_path(backbone: str, variant: str) -> Path:
+    """Features of all images by one variant of a backbone, such as 'trained-zeros'."""
+    return FEATURES / backbone / f"{variant}.npy"
+
+
+def layers_path(backbone: str) -> Path:
+    """What the channels of a backbone's features are: {layer: number}, in their order."""
+    return FEATURES / backbone / "layers.json"
+
+
+def weights_path(backbone: str, variant: str) -> Path:
+    """The position networks of one variant, all cells of the grid."""
+    return MODELS / backbone / f"{variant}.safetensors"

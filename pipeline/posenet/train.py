@@ -1,0 +1,120 @@
+"""Train every position network: patterns x kernel sizes x paddings x layers, on every backbone's features.
+
+    python -m pipeline.posenet.train
+
+As published (section 2.4): Adam, learning rate 1e-3, weight decay 1e-4, 15 epochs, mean squared error; batches of
+4, as in the reproduction's code. Several runs of each cell, because the document has one.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from pipeline import training
+from pipeline.params import Params, load_params
+from pipeline.posenet.network import PosENets, errors, grid, targets
+from pipeline.posenet.paths import FEATURES, IMAGES, METRICS, PLOTS, features_path, layers_path, weights_path
+from pipeline.shards import item_rng
+from pipeline.stage import UserError, run, write_bytes, write_json
+
+
+def variants(params: Params) -> list[tuple[str, str]]:
+    """(backbone, variant) of all features that were extracted, in order."""
+    found = [
+        (backbone, path.stem)
+        for backbone in params.posenet.backbones
+        for path in sorted((FEATURES / backbone).glob("*.npy"))
+    ]
+    if not found:
+        raise UserError(f"{FEATURES}: no features; run 'dvc repro'")
+    return found
+
+
+def build(backbone: str, variant: str, params: Params) -> PosENets:
+    """The position networks of a backbone, as they begin.
+
+    The whole grid as the document has it, on features with zero padding; on those with another, which only the
+    comparison with zeros needs, all layers by 3 x 3 kernels without padding.
+    """
+    settings, runs = params.posenet, params.at_scale.posenet.runs
+    channels = json.loads(layers_path(backbone).read_text())
+    if variant.endswith(("reflect", "circular")):
+        cells = grid([], settings.patterns, [3], [0], runs)
+    else:
+        cells = grid(channels, settings.patterns, settings.kernel_sizes, settings.paddings, runs)
+    return PosENets(cells, channels, params.seed)
+
+
+def main() -> str:
+    params = load_params()
+    settings, scale = params.posenet.training, params.at_scale.posenet
+    training.configure(params.seed, "posenet/train", params.threads)
+    device = training.device()
+    names = variants(params)
+    networks = nn.ModuleList(build(*name, params) for name in names).to(device)
+    images = len(np.load(IMAGES / "train.npy", mmap_mode="r"))
+    epoch_steps = max(images // scale.batch_size, 1)  # a last, smaller batch is left out
+    steps = scale.epochs * epoch_steps
+    # a network's parameters have a gradient, and are touched, in its own steps only
+    optimizer = torch.optim.Adam(
+        networks.parameters(), scale.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+
+    @lru_cache(maxsize=1)
+    def features(place: int) -> Tensor:
+        return torch.from_numpy(np.load(features_path(*names[place]), mmap_mode="r")[:images].copy()).to(device)
+
+    @lru_cache(maxsize=1)
+    def wanted(place: int) -> list[Tensor]:
+        with torch.no_grad():
+            return targets(networks[place](features(place)[:1].float()))
+
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> Tensor:
+        return torch.from_numpy(item_rng(params.seed, f"posenet/epoch-{epoch}").permutation(images)).to(device)
+
+    def step(i: int) -> dict[str, Tensor]:
+        place, own = divmod(i, steps)
+        epoch, batch = divmod(own, epoch_steps)
+        chosen = order(epoch)[batch * scale.batch_size :][: scale.batch_size]
+        found = errors(networks[place](features(place)[chosen].float()), wanted(place))
+        optimizer.zero_grad()
+        found.sum().backward()
+        optimizer.step()
+        return {"loss": found.detach().mean()}
+
+    checkpoint = training.Checkpoint(
+        stage="posenet.train",
+        settings=[params.seed, params.threads, params.posenet, scale],
+        inputs=[*(features_path(*name) for name in names), IMAGES / "train.npy"],
+    )
+    history = training.fit(
+        step,
+        steps=len(names) * steps,
+        state={"networks": networks, "optimizer": optimizer},
+        checkpoint=checkpoint,
+        evaluate=dict,
+        evaluate_every=len(names) * steps,
+        label="posenet/train",
+    )
+    curves = []
+    for place, ((backbone, variant), network) in enumerate(zip(names, networks, strict=True)):
+        training.save_weights(weights_path(backbone, variant), network)
+        curve = training.learning_curve(history.steps[place * steps : (place + 1) * steps])
+        curves.append(curve.assign(backbone=backbone, variant=variant))
+    write_bytes(PLOTS / "training.csv", pd.concat(curves).to_csv(index=False).encode())
+    cells = sum(weight.shape[0] for network in networks for weight in network.weights.values())
+    last = {"/".join(name): curve["loss"].iloc[-1] for name, curve in zip(names, curves, strict=True)}
+    write_json(METRICS / "training.json", {"cells": cells, "steps": steps, "images": images, "loss": last})
+    checkpoint.discard()
+    return f"{cells:,} position networks, {steps:,} steps each,"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,196 @@
+"""The stages as a person runs them: what they write is what torch and scipy say; killed; fed with bad settings."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from conftest import (
+    assert_one_line_error,
+    copy_params,
+    digests,
+    edit_params,
+    run_killed,
+    stage_command,
+    stage_environment,
+)
+from scipy.stats import spearmanr
+from torch.nn.functional import conv2d
+
+from pipeline.posenet import backbones
+from pipeline.posenet.patterns import pattern
+
+SMALL = {"posenet.backbones": ["pixels", "squeezenet1_1"], "posenet.padding_modes": ["zeros", "circular"]}
+EXTRACT = [("posenet.extract", "--backbone", name) for name in SMALL["posenet.backbones"]]
+VARIANTS = {"pixels": ["normalised", "raw"], "squeezenet1_1": ["random-circular", "random-zeros"]}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages have run, on two backbones."""
+    folder = tmp_path_factory.mktemp("posenet")
+    copy_params(folder, **SMALL)
+    for stage in [("posenet.images",), *EXTRACT, ("posenet.train",), ("posenet.evaluate",), ("posenet.figures",)]:
+        subprocess.run(stage_command(*stage), cwd=folder, env=stage_environment(), check=True)
+    return folder
+
+
+@pytest.fixture
+def copy(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder is a copy of it."""
+    shutil.copytree(done, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_features_are_of_every_image_in_order(done):
+    pixels = np.concatenate([np.load(done / f"data/posenet/images/{s}.npy") for s in ("train", "held_out", "test")])
+    assert pixels.shape == (8 + 3 + 4, 3, 64, 64)
+    for backbone, variants in VARIANTS.items():
+        folder = done / "data/posenet/features" / backbone
+        assert sorted(path.stem for path in folder.glob("*.npy")) == variants
+        channels = json.loads((folder / "layers.json").read_text())
+        for variant in variants:
+            assert np.load(folder / f"{variant}.npy").shape == (15, sum(channels.values()), 28, 28)
+    raw = np.load(done / "data/posenet/features/pixels/raw.npy")
+    assert raw[-3].max() == 0  # the black image
+    assert raw[-2].min() == 255
+    resized = backbones.channels_of_pixels(torch.from_numpy(pixels), 28, normalised=False)
+    np.testing.assert_allclose(raw, resized.numpy(), atol=1e-4)
+
+
+def test_one_score_by_hand(done):
+    """A cell's weights put to its features by torch alone, its map scored by scipy: what the table of scores has."""
+    weights = safetensors.torch.load_file(done / "models/posenet/squeezenet1_1/random-zeros.safetensors")
+    features = torch.from_numpy(np.load(done / "data/posenet/features/squeezenet1_1/random-zeros.npy"))
+    scores = pd.read_parquet(done / "data/posenet/scores.parquet")
+    # cells of one convolution are sorted by padding, pattern, run; patterns by name: G H HS V VS
+    place = 2 * 5 * 2 + 1 * 2 + 1  # padding 2, H, run 1
+    drawn = conv2d(features, weights["weights.all-3"][[place]], weights["biases.all-3"][[place]], padding=2)[:, 0]
+    these = scores[
+        (scores["backbone"] == "squeezenet1_1") & (scores["variant"] == "random-zeros") & (scores["inputs"] == "all")
+        & (scores["kernel"] == 3) & (scores["padding"] == 2) & (scores["pattern"] == "H") & (scores["run"] == 1)
+    ].set_index("image")  # fmt: skip
+    assert len(these) == 3 + 4
+    for row, image in ((8, "held-out/00000"), (10, "held-out/00002"), (11, "natural"), (14, "noise")):
+        target = pattern("H", 30)
+        assert these.loc[image, "spearman"] == pytest.approx(
+            spearmanr(drawn[row].numpy().ravel(), target.ravel()).statistic, abs=1e-5
+        )
+        assert these.loc[image, "mae"] == pytest.approx(np.abs(drawn[row].numpy() - target).mean(), abs=1e-5)
+
+
+def test_a_constant_map_is_undefined_and_counted(done):
+    table = pd.DataFrame(json.loads((done / "plots/posenet/table2.json").read_text()))
+    black = table[(table["network"] == "pixels/raw") & table["image"].isin(["black", "white"])]
+    assert len(black) == 2 * 5
+    assert black["spearman"].isna().all()
+    assert (black["undefined"] == 2).all()  # both runs
+    assert black["mae"].notna().all()
+    assert black["published_spearman"].isna().all()
+    published = dict(zip(zip(black["pattern"], black["image"], strict=True), black["published_mae"], strict=True))
+    assert [published[name, "black"] for name in ("H", "V", "G", "HS", "VS")] == [0.251, 0.254, 0.196, 0.208, 0.308]
+    assert [published[name, "white"] for name in ("H", "V", "G", "HS", "VS")] == [0.323, 0.276, 0.257, 0.330, 0.330]
+    metrics = json.loads((done / "metrics/posenet.json").read_text())
+    assert metrics["undefined"] >= 20
+
+
+def test_the_table_has_every_cell_and_the_published_beside_it(done):
+    table = pd.DataFrame(json.loads((done / "plots/posenet/table2.json").read_text()))
+    assert len(table) == 4 * 5 * 5  # networks, patterns, images
+    assert table["in_table"].sum() == 5 * 4  # of PosENet alone: VGG16 and ResNet152 are not here
+    means = table.dropna(subset="spearman")
+    assert (means["spearman_low"] <= means["spearman"] + 1e-6).all()
+    assert (means["spearman"] <= means["spearman_high"] + 1e-6).all()
+
+
+def test_every_statement_that_can_be_measured_has_a_verdict(done):
+    compared = pd.DataFrame(json.loads((done / "plots/posenet/comparisons.json").read_text()))
+    assert set(compared["claim"]) == {
+        "random - pixels", "larger kernels", "more padding", "natural - black", "natural - white", "natural - noise",
+        "zeros - circular",
+    }  # fmt: skip
+    decided = compared[compared["verdict"] == "holds"]
+    assert (decided["low"] > 0).all()
+    assert set(compared.loc[compared["low"].isna(), "verdict"]) <= {"undefined"}
+    metrics = json.loads((done / "metrics/posenet.json").read_text())["claims"]
+    assert metrics["trained - pixels"] == {}
+
+
+def test_figures_are_there(done):
+    names = {path.name for path in (done / "plots/posenet").glob("*.png")}
+    assert names == {"patterns.png", "table2.png", "maps.png", "kernels.png", "layers.png", "padding_modes.png"}
+
+
+def test_the_same_again_gives_the_same_bytes(copy, run_stage):
+    before = digests(copy)
+    for name in ("models", "plots", "metrics", "data/posenet/features"):
+        shutil.rmtree(name)
+    for stage in [*EXTRACT, ("posenet.train",), ("posenet.evaluate",), ("posenet.figures",)]:
+        assert run_stage(*stage).returncode == 0
+    after = digests(copy)
+    before.pop("metrics/posenet/images.json")
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "outputs"),
+    [(EXTRACT[1], ["data/posenet/features/squeezenet1_1"]), (("posenet.train",), ["models/posenet"])],
+)
+def test_killed_at_random_moments_it_ends_in_the_same_bytes(copy, run_stage, stage, outputs):
+    before = digests(copy)
+    moments = random.Random(1)
+    name = ".".join(stage[0:1] + stage[2:3])
+    for _ in range(2):
+        for output in outputs:
+            shutil.rmtree(output, ignore_errors=True)  # as DVC does before it runs a stage
+        run_killed(*stage, wait_for=f".checkpoints/{name}/*.pt", moments=moments, spread=0.05)
+    for output in outputs:
+        shutil.rmtree(output, ignore_errors=True)
+    assert run_stage(*stage, CHECKPOINT_SECONDS="0").returncode == 0
+    assert digests(copy) == before
+    assert not list(Path(".checkpoints").glob("posenet*"))
+
+
+def test_all_channels_are_read_where_asked(copy, run_stage):
+    edit_params(
+        copy / "params.yaml",
+        {"posenet.readout": "channels", "posenet.layers": {"squeezenet1_1": ["fire3", "features.7"]}},
+    )
+    for stage in [EXTRACT[1], ("posenet.train",), ("posenet.evaluate",)]:
+        result = run_stage(*stage)
+        assert result.returncode == 0, result.stderr
+    features = np.load("data/posenet/features/squeezenet1_1/random-zeros.npy")
+    assert features.shape == (15, 128 + 256, 28, 28)
+    assert features.dtype == np.float16
+    scores = pd.read_parquet("data/posenet/scores.parquet")
+    assert set(scores.loc[scores["backbone"] == "squeezenet1_1", "inputs"]) == {"all", "fire3", "features.7"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"posenet.layers": {"squeezenet1_1": ["fire12"]}}, ["no layer 'fire12'", "fire3", "features.12"]),
+        ({"posenet.kernel_sizes": [1, 40]}, ["kernel_sizes = [1, 40]", "map_size = 28"]),
+        ({"posenet.backbones": ["alexnet"]}, ["posenet.backbones", "'alexnet'", "'squeezenet1_1'"]),
+        ({"posenet.counter_density": 55}, ["counter_density = 55", "densities"]),
+        ({"sources.generated.posenet.weights": {"squeezenet1_1": "none.pth"}}, ["'none.pth': no such file"]),
+    ],
+)
+def test_bad_settings_are_named(copy, run_stage, changes, parts):
+    edit_params(copy / "params.yaml", changes)
+    assert_one_line_error(run_stage(*EXTRACT[1]), *parts)
+
+
+def test_weights_of_another_backbone_stop_extraction(copy, run_stage):
+    torch.save(backbones.build(backbones.COUNTER).state_dict(), "counter.pth")
+    edit_params(copy / "params.yaml", {"sources.generated.posenet.weights": {"squeezenet1_1": "counter.pth"}})
+    assert_one_line_error(run_stage(*EXTRACT[1]), "counter.pth: no weights of squeezenet1_1", "features.0.weight")
