@@ -175,7 +175,7 @@ class PosENetTraining(Section):
     weight_decay: Annotated[float, Field(ge=0)]
 
 
-Backbone = Literal["pixels", "vgg16", "resnet152", "squeezenet1_1", "counter"]
+Backbone = Literal["pixels", "vgg16", "resnet152", "squeezenet1_1"]
 
 
 class PosENet(Section):
@@ -183,7 +183,10 @@ class PosENet(Section):
 
     backbones: Annotated[list[Backbone], Field(min_length=1), AfterValidator(_distinct)]
     counter_density: Density
-    layers: dict[Backbone, Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]]
+    layers: dict[
+        Literal["vgg16", "resnet152", "squeezenet1_1", "counter"],
+        Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)],
+    ]
     padding_modes: Annotated[
         list[Literal["zeros", "reflect", "circular"]], Field(min_length=1), AfterValidator(_distinct)
     ]

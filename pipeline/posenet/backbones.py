@@ -23,11 +23,11 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from torchvision.transforms.functional import normalize, rgb_to_grayscale
 
 from pipeline import sources
+from pipeline.posenet.paths import COUNTER
 from pipeline.sources import sha256
 from pipeline.stage import UserError
 from pipeline.training import load_weights
 
-COUNTER = "counter"  # the shapes study's network
 # layers by the document's names (Table 1: the average ones, after the pooling that follows), and torchvision's
 LAYERS = {
     "vgg16": {

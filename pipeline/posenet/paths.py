@@ -7,6 +7,7 @@ from pathlib import Path
 DATA = Path("data/posenet")
 IMAGES = DATA / "images"
 FEATURES = DATA / "features"
+COUNTER = "counter"  # the backbone that is the shapes study's network
 SCORES = DATA / "scores.parquet"  # of every prediction
 MAPS = DATA / "maps.safetensors"  # predictions for the figures
 MODELS = Path("models/posenet")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pipeline import training
 from pipeline.params import Params, load_params
 from pipeline.posenet.network import PosENets, errors, grid, targets
-from pipeline.posenet.paths import FEATURES, IMAGES, METRICS, PLOTS, features_path, layers_path, weights_path
+from pipeline.posenet.paths import COUNTER, FEATURES, IMAGES, METRICS, PLOTS, features_path, layers_path, weights_path
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_bytes, write_json
 
@@ -28,7 +28,7 @@ def variants(params: Params) -> list[tuple[str, str]]:
     """(backbone, variant) of all features that were extracted, in order."""
     found = [
         (backbone, path.stem)
-        for backbone in params.posenet.backbones
+        for backbone in [*params.posenet.backbones, COUNTER]
         for path in sorted((FEATURES / backbone).glob("*.npy"))
     ]
     if not found:
