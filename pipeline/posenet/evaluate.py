@@ -3,13 +3,15 @@
     python -m pipeline.posenet.evaluate
 
 The document has one training run of each network and one test image, a bear; here several runs, and images that
-were held out, so that every number has an interval.
+were held out, so that every number has an interval. Each is there twice: as training reads it ('adam', as published),
+and as it could be read at best ('optimum').
 """
 
 from __future__ import annotations
 
 import io
-from collections import Counter
+from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -18,15 +20,15 @@ import torch
 from tqdm import tqdm
 
 from pipeline import training
-from pipeline.params import load_params
-from pipeline.posenet.comparisons import CLAIMS, Bootstrap, Comparison, Key, Maps, comparisons, measured
+from pipeline.params import Params, load_params
+from pipeline.posenet.comparisons import CLAIMS, Bootstrap, Key, Maps, comparisons, measured
 from pipeline.posenet.network import ALL, Cell, PosENets
 from pipeline.posenet.paths import IMAGES, MAPS, PLOTS, SCORES, features_path, weights_path
 from pipeline.posenet.patterns import pattern
 from pipeline.posenet.published import IMAGES as TESTS
 from pipeline.posenet.published import table_2
 from pipeline.posenet.scores import score_maps
-from pipeline.posenet.train import build, variants
+from pipeline.posenet.train import ADAM, READINGS, build, variants
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
 
@@ -47,17 +49,13 @@ def predictions(network: PosENets, features: np.ndarray) -> dict[Cell, np.ndarra
     return {cell: np.concatenate(parts) for cell, parts in found.items()}
 
 
-def scores(backbone: str, variant: str, maps: dict[Cell, np.ndarray], names: list[str]) -> pd.DataFrame:
+def scores(maps: dict[Cell, np.ndarray], names: list[str], **described: str) -> pd.DataFrame:
     """One row a map: Spearman's correlation (null where undefined) and mean absolute error."""
     parts = []
     for cell, drawn in maps.items():
         spearman, error = score_maps(drawn, pattern(cell.pattern, drawn.shape[-1]))
-        described = {"inputs": cell.inputs, "kernel": cell.kernel, "padding": cell.padding, "pattern": cell.pattern}
-        parts.append(pd.DataFrame({**described, "run": cell.run, "image": names, "spearman": spearman, "mae": error}))
-    rows = pd.concat(parts, ignore_index=True)
-    rows.insert(0, "backbone", backbone)
-    rows.insert(1, "variant", variant)
-    return rows
+        parts.append(pd.DataFrame({**described, **asdict(cell), "image": names, "spearman": spearman, "mae": error}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def by_network(rows: pd.DataFrame, measure: str) -> Maps:
@@ -86,9 +84,8 @@ def summarise(maps: dict[str, Maps], bootstrap: Bootstrap, image: str) -> list[d
     return rows
 
 
-def beside_published(rows: list[dict]) -> list[dict]:
+def beside_published(rows: list[dict], published: dict[tuple[str, str, str], tuple[float | None, float]]) -> list[dict]:
     """The rows of Table 2's kind (3 x 3, no padding, all layers), each with the published cell where there is one."""
-    published = table_2()
     table = []
     for row in rows:
         if (row["inputs"], row["kernel"], row["padding"]) != (ALL, 3, 0):
@@ -104,65 +101,84 @@ def beside_published(rows: list[dict]) -> list[dict]:
 
 def main() -> str:
     params = load_params()
-    settings, scale = params.posenet, params.at_scale.posenet
+    settings = params.posenet
     training.configure(params.seed, "posenet/evaluate", params.threads)
     device = training.device()
     held = [f"{HELD_OUT}/{n:05d}" for n in range(len(np.load(IMAGES / "held_out.npy", mmap_mode="r")))]
     names = [*held, *TESTS]
 
     parts, drawn_maps = [], {}
-    for backbone, variant in tqdm(variants(params), "posenet/evaluate", disable=None, leave=False):
-        network = build(backbone, variant, params)
-        training.load_weights(weights_path(backbone, variant), network)
+    for reading, (backbone, variant) in tqdm(
+        list(product(READINGS, variants(params))), "posenet/evaluate", disable=None, leave=False
+    ):
+        network = build(backbone, variant, reading, params)
+        training.load_weights(weights_path(backbone, variant, reading), network)
         features = np.load(features_path(backbone, variant), mmap_mode="r")[-len(names) :]
-        maps = predictions(network.to(device), features)
-        parts.append(scores(backbone, variant, maps, names))
-        natural = len(held)
-        drawn_maps |= {f"{backbone}/{variant}/{cell.name}": m[natural] for cell, m in maps.items() if cell.run == 0}
+        maps = predictions(network.to(device), features) if len(network.weights) else {}
+        if maps:
+            parts.append(scores(maps, names, reading=reading, backbone=backbone, variant=variant))
+        drawn_maps |= {
+            f"{reading}/{backbone}/{variant}/{cell.name}": drawn[len(held)]  # of the natural test image
+            for cell, drawn in maps.items()
+            if cell.run == 0
+        }
     rows = pd.concat(parts, ignore_index=True)
     buffer = io.BytesIO()
-    rows.astype({"backbone": "category", "variant": "category"}).to_parquet(buffer, index=False)
+    kinds = dict.fromkeys(["reading", "backbone", "variant", "inputs", "pattern", "image"], "category")
+    rows.astype(kinds).to_parquet(buffer, index=False)
     write_bytes(SCORES, buffer.getvalue())
     write_bytes(MAPS, safetensors.numpy.save({name: np.ascontiguousarray(m) for name, m in drawn_maps.items()}))
 
+    found: dict[str, list[dict]] = {"held_out": [], "table2": [], "comparisons": []}
+    for reading, these in rows.groupby("reading", sort=False):
+        runs = these["run"].nunique()
+        for name, more in analyse(these, held, runs, params).items():
+            found[name] += [{"reading": reading, **row} for row in more]
+    for name, more in found.items():
+        write_json(PLOTS / f"{name}.json", more)
+    write_json("metrics/posenet.json", headline(found["table2"], found["comparisons"], settings.patterns, rows))
+    return f"{len(rows):,} maps of {len(parts)} sets of position networks scored"
+
+
+def analyse(rows: pd.DataFrame, held: list[str], runs: int, params: Params) -> dict[str, list[dict]]:
+    """What one reading's scores say: summaries on held-out images, Table 2, and the document's statements."""
+    settings, resamples = params.posenet, params.at_scale.posenet.resamples
     rng = item_rng(params.seed, "posenet/bootstrap")
-    bootstrap = Bootstrap(scale.runs, len(held), scale.resamples, rng)
-    alone = Bootstrap(scale.runs, 1, scale.resamples, rng)  # a test image is one: over runs only
+    bootstrap = Bootstrap(runs, len(held), resamples, rng)
+    alone = Bootstrap(runs, 1, resamples, rng)  # a test image is one: over runs only
     on_held_out = rows[rows["image"].isin(held)]
-    by_measure = {measure: by_network(on_held_out, measure) for measure in ("spearman", "mae")}
+    measures = ("spearman", "mae")
+    by_measure = {measure: by_network(on_held_out, measure) for measure in measures}
     held_out_rows = summarise(by_measure, bootstrap, HELD_OUT)
     tests: dict[str, Maps] = {}
-    table = beside_published(held_out_rows)
+    published = table_2() if rows["reading"].iloc[0] == ADAM else {}
+    table = beside_published(held_out_rows, published)
     for image in TESTS:
-        these = {measure: by_network(rows[rows["image"] == image], measure) for measure in ("spearman", "mae")}
+        these = {measure: by_network(rows[rows["image"] == image], measure) for measure in measures}
         tests[image] = these["spearman"]
-        table += beside_published(summarise(these, alone, image))
-    asked: list[Comparison] = list(
-        comparisons([key for key, _ in by_measure["spearman"]], settings.kernel_sizes, settings.paddings)
-    )
+        table += beside_published(summarise(these, alone, image), published)
+    asked = comparisons([key for key, _ in by_measure["spearman"]], settings.kernel_sizes, settings.paddings)
     compared = [
         row for one in asked for row in measured(one, settings.patterns, by_measure["spearman"], tests, bootstrap)
     ]
-    write_json(PLOTS / "held_out.json", held_out_rows)
-    write_json(PLOTS / "table2.json", table)
-    write_json(PLOTS / "comparisons.json", compared)
-    write_json("metrics/posenet.json", headline(held_out_rows, compared, settings.patterns, rows))
-    return f"{len(rows):,} maps of {len(parts)} backbones scored"
+    return {"held_out": held_out_rows, "table2": table, "comparisons": compared}
 
 
-def headline(held_out: list[dict], compared: list[dict], patterns: list[str], rows: pd.DataFrame) -> dict:
+def headline(table: list[dict], compared: list[dict], patterns: list[str], rows: pd.DataFrame) -> dict:
     """Few numbers, for `dvc metrics diff`: correlations by network, how statements fall out, undefined maps."""
-    usual = [row for row in held_out if (row["inputs"], row["kernel"], row["padding"]) == (ALL, 3, 0)]
-    means = {
-        network: np.nanmean([row["spearman"] for row in usual if row["network"] == network])
-        for network in dict.fromkeys(row["network"] for row in usual)
+    on_held_out = pd.DataFrame([row for row in table if row["image"] == HELD_OUT])
+    means = on_held_out.groupby(["reading", "network"], sort=False)["spearman"].mean()
+    verdicts = pd.DataFrame(compared)
+    verdicts = verdicts[verdicts["pattern"] == ("mean" if len(patterns) > 1 else patterns[0])]
+    counts = verdicts.groupby(["reading", "claim"], sort=False)["verdict"].value_counts()
+    return {
+        "spearman": {reading: means[reading].to_dict() for reading in means.index.unique("reading")},
+        "claims": {
+            reading: {claim: counts[reading, claim].to_dict() for claim in CLAIMS if claim in counts[reading].index}
+            for reading in counts.index.unique("reading")
+        },
+        "undefined": int(rows["spearman"].isna().sum()),
     }
-    over = "mean" if len(patterns) > 1 else patterns[0]
-    verdicts = {
-        claim: dict(Counter(row["verdict"] for row in compared if (row["claim"], row["pattern"]) == (claim, over)))
-        for claim in CLAIMS
-    }
-    return {"spearman": means, "claims": verdicts, "undefined": int(rows["spearman"].isna().sum())}
 
 
 if __name__ == "__main__":

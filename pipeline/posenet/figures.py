@@ -1,11 +1,14 @@
 """Table 2 beside ours, sheets of maps (posenet, Figs. 2 to 5), and position by layer and by padding.
 
-python -m pipeline.posenet.figures
+    python -m pipeline.posenet.figures
+
+Five figures for each reading, 'adam' (as published) and 'optimum', in a folder of its name.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -64,7 +67,7 @@ def picture(ax: Axes, values: np.ndarray, title: str, colour: str = "k") -> None
     ax.axis("off")
 
 
-def table(rows: pd.DataFrame, patterns: list[str]) -> None:
+def table(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
     """Table 2: every correlation with its interval, the published ones beside it."""
     networks = list(dict.fromkeys(rows["network"]))
     shown = as_published(networks) + [
@@ -72,7 +75,7 @@ def table(rows: pd.DataFrame, patterns: list[str]) -> None:
     ]
     published = list(dict.fromkeys(rows.loc[rows["in_table"].astype(bool), "network"]))
     size = (2.7 * len(patterns) + 1.4, 0.32 * len(SHOWN) * (len(shown) + 1) / 2 + 1.6)
-    with figure(PLOTS / "table2.png", ncols=len(patterns), figsize=size, sharey=True, squeeze=False) as (drawing, axes):
+    with figure(out / "table2.png", ncols=len(patterns), figsize=size, sharey=True, squeeze=False) as (drawing, axes):
         for ax, name in zip(axes[0], patterns, strict=True):
             ax.axvline(0, color="0.6", lw=0.8)
             for place, network in enumerate(shown):
@@ -87,7 +90,7 @@ def table(rows: pd.DataFrame, patterns: list[str]) -> None:
                 for y, missing in zip(at, values.isna(), strict=True):
                     if missing:
                         ax.text(0, y, "undefined", fontsize=6, color=colour, ha="center", va="center")
-                if network in published:
+                if network in published and "published_spearman" in these:
                     ax.plot(these["published_spearman"].astype(float), at, "D", ms=5, mfc="w", mec=colour, zorder=3)
             ax.set(title=f"{name}, {NAMES[name]}", xlim=(-1.03, 1.03), xlabel="Spearman's correlation")
             ax.set_yticks(range(len(SHOWN)), [f"{image} images" if image == HELD_OUT else image for image in SHOWN])
@@ -97,18 +100,18 @@ def table(rows: pd.DataFrame, patterns: list[str]) -> None:
         drawing.legend(handles, [*labels, "published"], loc="outside lower center", ncols=min(len(labels) + 1, 5))
 
 
-def sheet_of_maps(maps: dict[str, np.ndarray], networks: list[str], patterns: list[str]) -> None:
+def sheet_of_maps(out: Path, maps: dict[str, np.ndarray], networks: list[str], patterns: list[str]) -> None:
     """Fig. 3: what is drawn from the natural test image."""
     networks = as_published(networks)
     size = (1.6 * (len(networks) + 1), 1.85 * len(patterns))
-    with figure(PLOTS / "maps.png", nrows=len(patterns), ncols=len(networks) + 1, figsize=size, squeeze=False) as (
+    with figure(out / "maps.png", nrows=len(patterns), ncols=len(networks) + 1, figsize=size, squeeze=False) as (
         _,
         axes,
     ):
         for row, name in zip(axes, patterns, strict=True):
             picture(row[0], pattern(name, 28), f"{name}, should be")
             for ax, network in zip(row[1:], networks, strict=True):
-                drawn = maps[f"{network}/{ALL}/{name}/kernel3-padding0/run0"]
+                drawn = maps[f"{out.name}/{network}/{ALL}/{name}/kernel3-padding0/run0"]
                 picture(ax, drawn, titled(network, drawn, name))
 
 
@@ -117,12 +120,14 @@ def titled(network: str, drawn: np.ndarray, name: str) -> str:
     return f"{network.replace('/', chr(10))}\n" + ("undefined" if spearman is None else f"$\\rho$ = {spearman:.2f}")
 
 
-def kernels_and_paddings(rows: pd.DataFrame, kernels: list[int], paddings: list[int], patterns: list[str]) -> None:
+def kernels_and_paddings(
+    out: Path, rows: pd.DataFrame, kernels: list[int], paddings: list[int], patterns: list[str]
+) -> None:
     """Figs. 4 and 5 as numbers: correlation against kernel size, and against padding."""
     networks = as_published(list(dict.fromkeys(rows["network"])))
     size = (2.6 * len(patterns) + 0.6, 6.2)
     layout = {"nrows": 2, "ncols": len(patterns), "figsize": size, "sharey": True, "squeeze": False}
-    with figure(PLOTS / "kernels.png", **layout) as (drawing, axes):
+    with figure(out / "kernels.png", **layout) as (drawing, axes):
         for line, (x, values, fixed) in zip(
             axes, [("kernel", kernels, {"padding": 0}), ("padding", paddings, {"kernel": 3})], strict=True
         ):
@@ -145,13 +150,13 @@ def band(ax: Axes, x: object, rows: pd.DataFrame, colour: str, label: str, style
     ax.fill_between(x, values["spearman_low"], values["spearman_high"], color=colour, alpha=0.15, lw=0)
 
 
-def layers(rows: pd.DataFrame, patterns: list[str]) -> None:
+def layers(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
     """What each layer alone tells, trained and random."""
     alone = rows[(rows["inputs"] != ALL) & rows["network"].str.endswith("-zeros")]
     backbones = list(dict.fromkeys(alone["network"].str.split("/").str[0]))
     size = (3.1 * max(len(backbones), 1), 3.6)
     layout = {"ncols": max(len(backbones), 1), "figsize": size, "sharey": True, "squeeze": False}
-    with figure(PLOTS / "layers.png", **layout) as (drawing, axes):
+    with figure(out / "layers.png", **layout) as (drawing, axes):
         for ax, backbone in zip(axes[0], backbones, strict=False):
             names = list(dict.fromkeys(alone[alone["network"].str.startswith(f"{backbone}/")]["inputs"]))
             ax.axhline(0, color="0.6", lw=0.8)
@@ -168,14 +173,14 @@ def layers(rows: pd.DataFrame, patterns: list[str]) -> None:
         drawing.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(patterns))
 
 
-def padding_modes(rows: pd.DataFrame, patterns: list[str]) -> None:
+def padding_modes(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
     """What is left of position where the backbone's borders are not zeros."""
     usual = rows[(rows["inputs"] == ALL) & (rows["kernel"] == 3) & (rows["padding"] == 0)]
     networks = [n for n in dict.fromkeys(usual["network"]) if n.rpartition("-")[2] in PADDING_MODES]
     states = list(dict.fromkeys(n.rpartition("-")[0] for n in networks))
     size = (2.6 * len(patterns) + 0.6, 0.62 * len(states) + 1.7)
     layout = {"ncols": len(patterns), "figsize": size, "sharey": True, "squeeze": False}
-    with figure(PLOTS / "padding_modes.png", **layout) as (drawing, axes):
+    with figure(out / "padding_modes.png", **layout) as (drawing, axes):
         for ax, name in zip(axes[0], patterns, strict=True):
             ax.axvline(0, color="0.6", lw=0.8)
             for place, (mode, colour) in enumerate(zip(PADDING_MODES, COLOURS, strict=False)):
@@ -200,15 +205,17 @@ def padding_modes(rows: pd.DataFrame, patterns: list[str]) -> None:
 def main() -> str:
     settings = load_params().posenet
     maps = safetensors.numpy.load(MAPS.read_bytes())
-    rows, cells = read("table2"), read("held_out")
-    networks = list(dict.fromkeys(rows["network"]))
+    tables, cells = read("table2"), read("held_out")
     sheet_of_patterns(settings.patterns)
-    table(rows, settings.patterns)
-    sheet_of_maps(maps, networks, settings.patterns)
-    kernels_and_paddings(cells, settings.kernel_sizes, settings.paddings, settings.patterns)
-    layers(cells, settings.patterns)
-    padding_modes(cells, settings.patterns)
-    return "6 figures"
+    for reading, rows in tables.groupby("reading", sort=False):
+        out, networks = PLOTS / str(reading), list(dict.fromkeys(rows["network"]))
+        these = cells[cells["reading"] == reading]
+        table(out, rows, settings.patterns)
+        sheet_of_maps(out, maps, networks, settings.patterns)
+        kernels_and_paddings(out, these, settings.kernel_sizes, settings.paddings, settings.patterns)
+        layers(out, these, settings.patterns)
+        padding_modes(out, these, settings.patterns)
+    return f"{1 + 5 * tables['reading'].nunique()} figures"
 
 
 if __name__ == "__main__":

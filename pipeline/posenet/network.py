@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d, pad, unfold
 
 from pipeline.posenet.patterns import pattern
 from pipeline.shards import item_rng
 
 ALL = "all"  # layers together
+RIDGE = 1e-6
 
 
 @dataclass(frozen=True, order=True)
@@ -104,6 +105,42 @@ def initial(cell: Cell, channels: int, seed: int) -> tuple[Tensor, Tensor]:
     nn.init.xavier_uniform_(weight, generator=generator)
     bound = (channels * cell.kernel**2) ** -0.5  # nn.Conv2d's own
     return weight[0], torch.empty(1).uniform_(-bound, bound, generator=generator)[0]
+
+
+@torch.no_grad()
+def solve(network: PosENets, features: Tensor, batch_size: int = 16) -> None:
+    """Give every cell the weights with the least squared error on features [N, channels, S, S]: the optimum.
+
+    A cell is linear in its weights, so that what any training can reach has a closed form. A ridge of RIDGE of
+    the mean variance settles the directions in which features do not vary.
+    """
+    scale = features.std(dim=(0, 2, 3)).clamp_min(torch.finfo(features.dtype).tiny)  # for the sums' precision
+    for name, weight in network.weights.items():
+        first, last = network.ranges[network.inputs[name]]
+        kernel, own = weight.shape[-1], scale[first:last]
+        for block in network.blocks[name]:
+            padded = pad(features[:, first:last] / own.view(-1, 1, 1), [network.paddings[name] - block.cut] * 4)
+            side = padded.shape[-1] - kernel + 1
+            target = torch.from_numpy(np.stack([pattern(cell.pattern, side) for cell in block.cells]))
+            target = target.flatten(1).double().to(features.device)
+            inputs = (last - first) * kernel**2
+            products = torch.zeros(inputs, inputs, dtype=torch.float64, device=features.device)
+            by_place = torch.zeros(inputs, side**2, dtype=torch.float64, device=features.device)
+            for batch in padded.split(batch_size):
+                windows = unfold(batch, kernel)  # [B, inputs, places]
+                rows = windows.transpose(0, 1).flatten(1)
+                products += (rows @ rows.T).double()
+                by_place += windows.sum(dim=0).double()
+            number = len(features) * side**2
+            mean, mean_target = by_place.sum(dim=1) / number, target.mean(dim=1)
+            covariance = products / number - torch.outer(mean, mean)
+            with_target = by_place @ target.T / number - torch.outer(mean, mean_target)
+            ridge = RIDGE * covariance.diagonal().mean().clamp_min(RIDGE)
+            solved = torch.linalg.solve(covariance + ridge * torch.eye(inputs, device=mean.device), with_target)
+            places = slice(block.first, block.last)
+            shaped = solved.T.unflatten(1, (last - first, kernel, kernel)) / own.view(-1, 1, 1)
+            network.weights[name][places] = shaped.float()
+            network.biases[name][places] = (mean_target - solved.T @ mean).float()
 
 
 def targets(maps: list[tuple[Block, Tensor]]) -> list[Tensor]:

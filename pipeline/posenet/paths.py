@@ -25,6 +25,6 @@ def layers_path(backbone: str) -> Path:
     return FEATURES / backbone / "layers.json"
 
 
-def weights_path(backbone: str, variant: str) -> Path:
-    """The position networks of one variant, all cells of the grid."""
-    return MODELS / backbone / f"{variant}.safetensors"
+def weights_path(backbone: str, variant: str, reading: str) -> Path:
+    """The position networks of one variant and reading, all cells of the grid."""
+    return MODELS / reading / backbone / f"{variant}.safetensors"

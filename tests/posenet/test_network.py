@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.posenet.network import ALL, Cell, PosENets, errors, grid, initial, targets
+from pipeline.posenet.network import ALL, Cell, PosENets, errors, grid, initial, solve, targets
 from pipeline.posenet.patterns import pattern
 
 CHANNELS = {"conv1": 3, "conv2": 2}
@@ -88,3 +88,44 @@ def test_every_target_has_the_size_of_its_map():
         assert wanted.shape == drawn.shape[1:]
         for cell, one in zip(block.cells, wanted.numpy(), strict=True):
             assert np.array_equal(one, pattern(cell.pattern, drawn.shape[-1]))
+
+
+def test_the_optimum_is_that_of_least_squares():
+    """Against NumPy's, on the windows of one cell written out; features of scales 0.1 to 1,000."""
+    batch = features(6) * torch.tensor([1.0, 10.0, 1000.0, 3.0, 0.1]).view(-1, 1, 1) + 2
+    cells = [Cell(ALL, 3, 2, "G", 0), Cell(ALL, 3, 0, "H", 0), Cell("conv2", 1, 0, "V", 0)]
+    network = PosENets(sorted(cells), CHANNELS, 0)
+    solve(network, batch)
+    drawn = {c: m[:, i].detach().numpy() for block, m in network(batch) for i, c in enumerate(block.cells)}
+    for cell in cells:
+        read = batch if cell.inputs == ALL else batch[:, 3:]
+        padded = np.pad(read.numpy(), ((0, 0), (0, 0), (cell.padding,) * 2, (cell.padding,) * 2)).astype(float)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (cell.kernel, cell.kernel), axis=(2, 3))
+        rows = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, windows.shape[1] * cell.kernel**2)
+        target = np.tile(pattern(cell.pattern, windows.shape[2]).ravel(), len(batch))
+        rows = np.c_[rows, np.ones(len(rows))]
+        wanted = rows @ np.linalg.lstsq(rows, target, rcond=None)[0]
+        np.testing.assert_allclose(drawn[cell].ravel(), wanted, atol=5e-4)
+
+
+def test_no_training_beats_the_optimum():
+    batch = features(6)
+    cells = grid(CHANNELS, ["H", "G"], [1, 3], [0, 1], runs=1)
+    trained, best = PosENets(cells, CHANNELS, 0), PosENets(cells, CHANNELS, 0)
+    solve(best, batch)
+    optimizer = torch.optim.Adam(trained.parameters(), 1e-2)
+    wanted = targets(trained(batch))
+    for _ in range(400):
+        optimizer.zero_grad()
+        errors(trained(batch), wanted).sum().backward()
+        optimizer.step()
+    found, least = errors(trained(batch), wanted), errors(best(batch), wanted)
+    assert (found >= least - 1e-5).all()
+    assert (found - least).max() < 0.01  # and long training on features of scale 1 comes near
+
+
+def test_features_that_do_not_vary_give_the_mean():
+    network = PosENets([Cell(ALL, 3, 0, "H", 0)], CHANNELS, 0)
+    solve(network, torch.zeros(3, 5, 12, 12))
+    ((_, drawn),) = network(torch.ones(1, 5, 12, 12))
+    assert drawn.detach().numpy() == pytest.approx(0.5, abs=1e-4)

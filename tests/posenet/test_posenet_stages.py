@@ -69,15 +69,15 @@ def test_features_are_of_every_image_in_order(done):
 
 def test_one_score_by_hand(done):
     """A cell's weights put to its features by torch alone, its map scored by scipy: what the table of scores has."""
-    weights = safetensors.torch.load_file(done / "models/posenet/squeezenet1_1/random-zeros.safetensors")
+    weights = safetensors.torch.load_file(done / "models/posenet/adam/squeezenet1_1/random-zeros.safetensors")
     features = torch.from_numpy(np.load(done / "data/posenet/features/squeezenet1_1/random-zeros.npy"))
     scores = pd.read_parquet(done / "data/posenet/scores.parquet")
     # cells of one convolution are sorted by padding, pattern, run; patterns by name: G H HS V VS
     place = 2 * 5 * 2 + 1 * 2 + 1  # padding 2, H, run 1
     drawn = conv2d(features, weights["weights.all-3"][[place]], weights["biases.all-3"][[place]], padding=2)[:, 0]
     these = scores[
-        (scores["backbone"] == "squeezenet1_1") & (scores["variant"] == "random-zeros") & (scores["inputs"] == "all")
-        & (scores["kernel"] == 3) & (scores["padding"] == 2) & (scores["pattern"] == "H") & (scores["run"] == 1)
+        (scores["reading"] == "adam") & (scores["backbone"] == "squeezenet1_1") & (scores["variant"] == "random-zeros")
+        & (scores["inputs"] == "all") & (scores["kernel"] == 3) & (scores["padding"] == 2) & (scores["pattern"] == "H") & (scores["run"] == 1)
     ].set_index("image")  # fmt: skip
     assert len(these) == 3 + 4
     for row, image in ((8, "held-out/00000"), (10, "held-out/00002"), (11, "natural"), (14, "noise")):
@@ -90,7 +90,9 @@ def test_one_score_by_hand(done):
 
 def test_a_constant_map_is_undefined_and_counted(done):
     table = pd.DataFrame(json.loads((done / "plots/posenet/table2.json").read_text()))
-    black = table[(table["network"] == "pixels/raw") & table["image"].isin(["black", "white"])]
+    pixels = table[(table["network"] == "pixels/raw") & table["image"].isin(["black", "white"])]
+    assert pixels["spearman"].isna().all()  # the optimum's too
+    black = pixels[pixels["reading"] == "adam"]
     assert len(black) == 2 * 5
     assert black["spearman"].isna().all()
     assert (black["undefined"] == 2).all()  # both runs
@@ -105,7 +107,8 @@ def test_a_constant_map_is_undefined_and_counted(done):
 
 def test_the_table_has_every_cell_and_the_published_beside_it(done):
     table = pd.DataFrame(json.loads((done / "plots/posenet/table2.json").read_text()))
-    assert len(table) == 4 * 5 * 5  # networks, patterns, images
+    assert len(table) == 2 * 4 * 5 * 5  # readings, networks, patterns, images
+    assert set(table.loc[table["in_table"], "reading"]) == {"adam"}
     assert table["in_table"].sum() == 5 * 4  # of PosENet alone: VGG16 and ResNet152 are not here
     means = table.dropna(subset="spearman")
     assert (means["spearman_low"] <= means["spearman"] + 1e-6).all()
@@ -121,13 +124,16 @@ def test_every_statement_that_can_be_measured_has_a_verdict(done):
     decided = compared[compared["verdict"] == "holds"]
     assert (decided["low"] > 0).all()
     assert set(compared.loc[compared["low"].isna(), "verdict"]) <= {"undefined"}
+    assert (compared.groupby("reading")["claim"].nunique() == 7).all()
     metrics = json.loads((done / "metrics/posenet.json").read_text())["claims"]
-    assert metrics["trained - pixels"] == {}
+    assert set(metrics) == {"adam", "optimum"}
+    assert sum(metrics["adam"]["zeros - circular"].values()) == 1
 
 
 def test_figures_are_there(done):
-    names = {path.name for path in (done / "plots/posenet").glob("*.png")}
-    assert names == {"patterns.png", "table2.png", "maps.png", "kernels.png", "layers.png", "padding_modes.png"}
+    names = {str(path.relative_to(done / "plots/posenet")) for path in (done / "plots/posenet").rglob("*.png")}
+    each = ("table2", "maps", "kernels", "layers", "padding_modes")
+    assert names == {"patterns.png"} | {f"{reading}/{n}.png" for reading in ("adam", "optimum") for n in each}
 
 
 def test_the_same_again_gives_the_same_bytes(copy, run_stage):
@@ -172,7 +178,11 @@ def test_all_channels_are_read_where_asked(copy, run_stage):
     assert features.shape == (15, 128 + 256, 28, 28)
     assert features.dtype == np.float16
     scores = pd.read_parquet("data/posenet/scores.parquet")
-    assert set(scores.loc[scores["backbone"] == "squeezenet1_1", "inputs"]) == {"all", "fire3", "features.7"}
+    squeezenet = scores[scores["backbone"] == "squeezenet1_1"].astype({"inputs": str})
+    assert set(squeezenet["inputs"]) == {"all", "fire3", "features.7"}
+    # what is solved has 2,500 inputs at most: 384 channels by 1 x 1, and 128 or 256 by 3 x 3
+    solved = squeezenet[(squeezenet["reading"] == "optimum") & (squeezenet["variant"] == "random-zeros")]
+    assert set(zip(solved["inputs"], solved["kernel"], strict=True)) == {("all", 1), ("fire3", 3), ("features.7", 3)}
 
 
 @pytest.mark.parametrize(
