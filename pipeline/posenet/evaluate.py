@@ -10,6 +10,7 @@ and as it could be read at best ('optimum').
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import asdict
 from itertools import product
 
@@ -166,19 +167,18 @@ def analyse(rows: pd.DataFrame, held: list[str], runs: int, params: Params) -> d
 
 def headline(table: list[dict], compared: list[dict], patterns: list[str], rows: pd.DataFrame) -> dict:
     """Few numbers, for `dvc metrics diff`: correlations by network, how statements fall out, undefined maps."""
-    on_held_out = pd.DataFrame([row for row in table if row["image"] == HELD_OUT])
-    means = on_held_out.groupby(["reading", "network"], sort=False)["spearman"].mean()
-    verdicts = pd.DataFrame(compared)
-    verdicts = verdicts[verdicts["pattern"] == ("mean" if len(patterns) > 1 else patterns[0])]
-    counts = verdicts.groupby(["reading", "claim"], sort=False)["verdict"].value_counts()
-    return {
-        "spearman": {reading: means[reading].to_dict() for reading in means.index.unique("reading")},
-        "claims": {
-            reading: {claim: counts[reading, claim].to_dict() for claim in CLAIMS if claim in counts[reading].index}
-            for reading in counts.index.unique("reading")
-        },
-        "undefined": int(rows["spearman"].isna().sum()),
-    }
+    over = "mean" if len(patterns) > 1 else patterns[0]
+    spearman, claims = {}, {}
+    for reading in dict.fromkeys(row["reading"] for row in table):
+        these = pd.DataFrame([row for row in table if (row["reading"], row["image"]) == (reading, HELD_OUT)])
+        spearman[reading] = these.groupby("network", sort=False)["spearman"].mean().to_dict()
+        found = [row for row in compared if (row["reading"], row["pattern"]) == (reading, over)]
+        claims[reading] = {
+            claim: dict(Counter(row["verdict"] for row in found if row["claim"] == claim))
+            for claim in CLAIMS
+            if any(row["claim"] == claim for row in found)
+        }
+    return {"spearman": spearman, "claims": claims, "undefined": int(rows["spearman"].isna().sum())}
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ def test_one_score_by_hand(done):
     drawn = conv2d(features, weights["weights.all-3"][[place]], weights["biases.all-3"][[place]], padding=2)[:, 0]
     these = scores[
         (scores["reading"] == "adam") & (scores["backbone"] == "squeezenet1_1") & (scores["variant"] == "random-zeros")
-        & (scores["inputs"] == "all") & (scores["kernel"] == 3) & (scores["padding"] == 2) & (scores["pattern"] == "H") & (scores["run"] == 1)
+        & (scores["inputs"] == "all") & (scores["kernel"] == 3) & (scores["padding"] == 2)
+        & (scores["pattern"] == "H") & (scores["run"] == 1)
     ].set_index("image")  # fmt: skip
     assert len(these) == 3 + 4
     for row, image in ((8, "held-out/00000"), (10, "held-out/00002"), (11, "natural"), (14, "noise")):
