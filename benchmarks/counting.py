@@ -84,9 +84,15 @@ def evaluation(model: torch.nn.Module, precision: str, ours: int, theirs: int) -
     with torch.no_grad():
         ask(model, pixels[:8], tokenize_nine(texts[:8], numbers[:8], CONTEXT).ids, precision)  # warm-up
     rates = {"ours": ours / seconds(batched), "one caption at a time, fp32": theirs / seconds(alone)}
+    with training.autocast(precision, pixels.device):
+        images_alone = ours / seconds(lambda: clip.embed_images(model, pixels))
     same = np.mean(answered[0][:theirs] == np.array(answered[1]))
     print(f"CountBench's question, {MODEL}, {ours} images and {theirs}; {same:.0%} of answers alike")
     report(rates, "images/s", precision)
+    bound = images_alone / rates["one caption at a time, fp32"]
+    print(
+        f"  the images alone: {images_alone:.2f} images/s; without captions the ratio would be {bound:.1f}x"
+    )
 
 
 def plain_steps(model: torch.nn.Module, batches: Batches):
