@@ -90,9 +90,7 @@ def evaluation(model: torch.nn.Module, precision: str, ours: int, theirs: int) -
     print(f"CountBench's question, {MODEL}, {ours} images and {theirs}; {same:.0%} of answers alike")
     report(rates, "images/s", precision)
     bound = images_alone / rates["one caption at a time, fp32"]
-    print(
-        f"  the images alone: {images_alone:.2f} images/s; without captions the ratio would be {bound:.1f}x"
-    )
+    print(f"  the images alone: {images_alone:.2f} images/s; without captions the ratio would be {bound:.1f}x")
 
 
 def plain_steps(model: torch.nn.Module, batches: Batches):

@@ -29,6 +29,10 @@ FROM_TRAINING = {
     "figures_shapes",
     "consistency_counters",
     "figures_consistency",
+    "extract_counter_features",
+    "train_posenet",
+    "evaluate_posenet",
+    "figures_posenet",
 }
 FROM_LAMBDA = {"train_countclip", "evaluate_countclip", "figures_countbench"}
 COUNTCLIP = {
@@ -84,7 +88,8 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run("dvc", "repro", cwd=folder)
     drawn = {"generate_shapes", "margin_sets"}
     trials = {"collect_trials", "consistency_trials"}
-    assert ran(result) == drawn | FROM_TRAINING | trials | COUNTCLIP
+    posenet = {"posenet_images", "extract_features"}
+    assert ran(result) == drawn | FROM_TRAINING | trials | COUNTCLIP | posenet
     run("git", "add", "--all", cwd=folder)
     run("git", "commit", "--quiet", "--message", "reproduced", cwd=folder)
     return folder
@@ -145,6 +150,7 @@ def test_metrics_and_plots_show(reproduced):
         "Error consistency of observers, published or simulated",
         "Error consistency of the counters",
         "Confusion on CountBench, fine-tuned",
+        "Position in held-out images, by backbone",
     ):
         assert title in page
 
@@ -219,6 +225,9 @@ def test_a_run_of_table_1_is_an_experiment_and_is_not_run_twice(reproduced):
         ("countclip.training.run=1", {"train_countclip"}),
         ("scales.smoke.countclip.pretraining.steps=3", {"pretrain_clip"}),
         ("scales.smoke.countclip.benchmark_per_number=3", {"countbench"}),
+        ("scales.smoke.posenet.held_out=2", {"posenet_images"}),
+        ("posenet.map_size=24", {"extract_features", "extract_counter_features"}),
+        ("scales.smoke.posenet.runs=1", {"train_posenet", "evaluate_posenet"}),
         ("scales.laptop.shapes.images=6000", set()),
         ("scales.paper.shapes.training.epochs=13", set()),
     ],
