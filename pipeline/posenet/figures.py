@@ -2,7 +2,7 @@
 
     python -m pipeline.posenet.figures
 
-Five figures for each reading, 'adam' (as published) and 'optimum', in a folder of its name.
+Six figures for each reading, 'adam' (as published) and 'optimum', in a folder of its name.
 """
 
 from __future__ import annotations
@@ -115,6 +115,28 @@ def sheet_of_maps(out: Path, maps: dict[str, np.ndarray], networks: list[str], p
                 picture(ax, drawn, titled(network, drawn, name))
 
 
+def sheet_of_kernels(
+    out: Path, maps: dict[str, np.ndarray], networks: list[str], kernels: list[int], paddings: list[int], name: str
+) -> None:
+    """Figs. 4 and 5 as maps: one pattern, from the natural test image, by kernel size and by padding."""
+    networks = as_published(networks)
+    cells = [(kernel, 0) for kernel in sorted(kernels)] + [(3, padding) for padding in sorted(paddings)]
+    size = (1.45 * len(cells), 1.75 * len(networks) + 0.3)
+    layout = {"nrows": len(networks), "ncols": len(cells), "figsize": size, "squeeze": False}
+    with figure(out / "kernel_maps.png", **layout) as (drawing, axes):
+        for row, network in zip(axes, networks, strict=True):
+            for ax, (kernel, padding) in zip(row, cells, strict=True):
+                drawn = maps.get(f"{out.name}/{network}/{ALL}/{name}/kernel{kernel}-padding{padding}/run0")
+                ax.axis("off")
+                if drawn is not None:  # not all are solved
+                    setting = f"{kernel} x {kernel}, padding {padding}"
+                    picture(ax, drawn, titled(setting, drawn, name))
+            row[0].text(
+                -0.12, 0.5, network, rotation=90, va="center", ha="right", transform=row[0].transAxes, fontsize=8
+            )
+        drawing.suptitle(f"{name}, {NAMES[name]}", fontsize=10)
+
+
 def titled(network: str, drawn: np.ndarray, name: str) -> str:
     spearman, _ = score(drawn, pattern(name, drawn.shape[-1]))
     return f"{network.replace('/', chr(10))}\n" + ("undefined" if spearman is None else f"$\\rho$ = {spearman:.2f}")
@@ -212,10 +234,11 @@ def main() -> str:
         these = cells[cells["reading"] == reading]
         table(out, rows, settings.patterns)
         sheet_of_maps(out, maps, networks, settings.patterns)
+        sheet_of_kernels(out, maps, networks, settings.kernel_sizes, settings.paddings, settings.patterns[0])
         kernels_and_paddings(out, these, settings.kernel_sizes, settings.paddings, settings.patterns)
         layers(out, these, settings.patterns)
         padding_modes(out, these, settings.patterns)
-    return f"{1 + 5 * tables['reading'].nunique()} figures"
+    return f"{1 + 6 * tables['reading'].nunique()} figures"
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def test_every_statement_that_can_be_measured_has_a_verdict(done):
 
 def test_figures_are_there(done):
     names = {str(path.relative_to(done / "plots/posenet")) for path in (done / "plots/posenet").rglob("*.png")}
-    each = ("table2", "maps", "kernels", "layers", "padding_modes")
+    each = ("table2", "maps", "kernel_maps", "kernels", "layers", "padding_modes")
     assert names == {"patterns.png"} | {f"{reading}/{n}.png" for reading in ("adam", "optimum") for n in each}
 
 
