@@ -256,7 +256,9 @@ def test_two_fresh_clones_give_the_same_lock(reproduced, tmp_path):
 def small(tmp_path: Path) -> Iterator[Path]:
     """A clone with one density, nothing run yet."""
     folder = clone(
-        tmp_path / "clone", densities=[10], **{"shapes.variants.density": 10, "shapes.margin_densities": [10]}
+        tmp_path / "clone",
+        densities=[10],
+        **{"shapes.variants.density": 10, "shapes.margin_densities": [10], "posenet.counter_density": 10},
     )
     yield folder
     for path in [folder, *folder.rglob("*")]:
