@@ -314,7 +314,6 @@ class PosENetAtScale(Section):
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
     runs: Annotated[int, Field(ge=1)]
-    resamples: Annotated[int, Field(ge=10)]
 
 
 class Scale(Section):

@@ -102,6 +102,14 @@ def fetch(name: str, source: Source | None = None) -> Path:
     return folder
 
 
+def only_file(name: str) -> str:
+    """The name of a published input's one file. Raises UserError where it has several."""
+    files = list(read_registry()[name].files)
+    if len(files) != 1:
+        raise UserError(f"{REGISTRY.name}: {name} has {len(files)} files; one that has a single file is needed here")
+    return files[0]
+
+
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
     """What goes wrong in a download, as a line that says what to do."""

@@ -1,9 +1,9 @@
 """Frozen networks whose feature maps may hold position (posenet, Table 1), and what of the maps is read.
 
 A backbone is extracted in variants: with trained weights and, as a control, with random ones; and with its
-borders padded by zeros, as it was trained, or by its own reflection, or by its other end (circular). Without
-zeros at the border a convolution cannot tell where it is: that padding explains position is the claim of the
-original paper, which the reproduction did not test.
+borders padded by zeros, as it was trained, or by its own reflection, or by its other end (circular). With the last,
+a convolution cannot tell where it is; a reflection still has a border, though not one of zeros. That padding explains
+position is the claim of the original paper, which the reproduction did not test.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from torchvision.transforms.functional import normalize, rgb_to_grayscale
 
 from pipeline import sources
 from pipeline.posenet.paths import COUNTER
+from pipeline.posenet.variants import PIXELS
 from pipeline.sources import sha256
 from pipeline.stage import UserError
 from pipeline.training import load_weights
@@ -59,7 +61,6 @@ LAYERS = {
         "conv5_x": "layer4",
     },
 }
-PIXELS = "pixels"  # no backbone at all: PosENet alone
 BACKBONES = (PIXELS, *LAYERS)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of torchvision's weights
 SLICES = 3  # channels that the reproduction leaves of each map
@@ -82,8 +83,7 @@ def load(name: str, weights: str) -> nn.Module:
     network = build(name)
     path = Path(weights)
     if (published := sources.read_registry().get(weights)) is not None:
-        (file,) = published.files
-        path = sources.fetch(weights, published) / file
+        path = sources.fetch(weights, published) / sources.only_file(weights)
     if not path.is_file():
         raise UserError(
             f"params.yaml: posenet.weights.{name} = '{weights}': no such file, and no name in sources.yaml; "
@@ -161,7 +161,7 @@ def calibrate(name: str, network: nn.Module, pixels: Tensor) -> None:
         module.reset_running_stats()
         module.momentum = None  # the mean over all batches
     network.train()
-    with torch.no_grad():
+    with torch.no_grad(), _large_enough(name, pixels):
         for batch in pixels.split(16):
             network(as_input(name, batch))
     network.eval()
@@ -185,6 +185,21 @@ def channels_of_pixels(pixels: Tensor, size: int, normalised: bool) -> Tensor:
     return normalize(resized / 255, list(MEAN), list(STD)) if normalised else resized
 
 
+@contextmanager
+def _large_enough(name: str, pixels: Tensor) -> Iterator[None]:
+    """Turn torch's error, where deep maps have no room for their padding, into a UserError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "adding" not in str(error):  # padding, or padded input, and a size
+            raise
+        raise UserError(
+            f"params.yaml: posenet image_size = {pixels.shape[-1]}: too small for {name}, whose deepest maps then have "
+            f"no room for its padding ({' '.join(str(error).split())}); raise it, or take 'reflect' out of "
+            f"posenet.padding_modes"
+        ) from None
+
+
 class Extractor(nn.Module):
     """A backbone's layers in one forward pass, read out: uint8 [B, 3, H, W] -> float32 [B, channels, size, size]."""
 
@@ -197,16 +212,8 @@ class Extractor(nn.Module):
 
     def maps(self, pixels: Tensor) -> Iterator[Tensor]:
         """Each layer's maps. Raises UserError where they are too small to be padded, or there are none."""
-        try:
+        with _large_enough(self.name, pixels):
             found = self.features(as_input(self.name, pixels))
-        except RuntimeError as error:
-            if "adding" not in str(error):  # padding, or padded input, and a size
-                raise
-            raise UserError(
-                f"params.yaml: posenet image_size = {pixels.shape[-1]}: too small for {self.name}, whose deepest maps "
-                f"then have no room for its padding ({' '.join(str(error).split())}); raise it, or take 'reflect' "
-                f"out of posenet.padding_modes"
-            ) from None
         for layer in self.layers:
             if found[layer].dim() != 4:
                 raise UserError(

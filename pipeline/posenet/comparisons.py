@@ -1,8 +1,9 @@
 """What the document says of position, as differences of Spearman's correlation with intervals (posenet, section 3).
 
-Every difference is between the same images and training runs; its interval is a bootstrap over both, because
-another image, or another training run, could have been taken. A statement *holds* where the whole interval is
-above 0, is *reversed* where it is below, and else *undecided*.
+An interval covers both that other images, and that other training runs, could have been taken. A statement *holds*
+where the whole interval is above 0, is *reversed* where it is below, and else *undecided*; each by itself, at 95%.
+Differences between networks are between the same images. Black, white and noise are one image each: their intervals
+cover the runs, and the natural images that they are compared with.
 """
 
 from __future__ import annotations
@@ -12,54 +13,65 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from scipy.stats import t as student_t
 
-from pipeline.posenet.network import ALL
+from pipeline.posenet.paths import ALL
 
 CLAIMS = {
-    "trained - pixels": "pre-trained features hold position, pixels alone do not (section 3.1)",
-    "random - pixels": "an untrained network's features hold position too (not asked in the document)",
-    "trained - random": "training adds position (not asked in the document)",
+    "position is read": "the correlation with the pattern is above 0 (section 3.1)",
+    "trained - pixels": "pre-trained features score higher than pixels alone (section 3.1)",
+    "random - pixels": "features of a random network score higher than pixels alone (not in the document)",
+    "trained - random": "trained features score higher than those of one random network (not in the document)",
     "larger kernels": "larger kernels of the position network read out more (section 3.2, Fig. 4)",
     "more padding": "more zero padding in the position network reads out more (section 3.2, Fig. 5)",
-    "natural - black": "black images score below natural ones (section 3.1)",
-    "natural - white": "white images score below natural ones (section 3.1)",
-    "natural - noise": "noise scores below natural images (section 3.1)",
-    "zeros - reflect": "position comes from zero padding of the backbone (section 3.2; Islam et al. 2020)",
-    "zeros - circular": "position comes from zero padding of the backbone (section 3.2; Islam et al. 2020)",
+    "natural - black": "held-out images score higher than the black one (section 3.1)",
+    "natural - white": "held-out images score higher than the white one (section 3.1)",
+    "natural - noise": "held-out images score higher than the noise image (section 3.1)",
+    "test image - black": "the natural test image scores higher than the black one (section 3.1)",
+    "test image - white": "the natural test image scores higher than the white one (section 3.1)",
+    "test image - noise": "the natural test image scores higher than the noise image (section 3.1)",
+    "zeros - reflect": "zero padding of the backbone gives more position than reflection (Islam et al. 2020)",
+    "zeros - circular": "zero padding of the backbone gives more position than circular padding (Islam et al. 2020)",
 }
+NATURAL = "natural"
 
 Key = tuple[str, str, str, int, int]  # backbone, variant, inputs, kernel, padding
 Maps = dict[tuple[Key, str], np.ndarray]  # (key, pattern) -> Spearman [runs, images], NaN where undefined
 
 
-class Bootstrap:
-    """Means over runs and images, with intervals from resampling both; the same resamples for every question."""
+def interval(values: np.ndarray) -> dict[str, float]:
+    """mean, low and high (95%) of values [runs, images]; those undefined are left out; NaN where there are too few.
 
-    def __init__(self, runs: int, images: int, resamples: int, rng: np.random.Generator) -> None:
-        self.of_runs = rng.multinomial(runs, np.full(runs, 1 / runs), resamples).astype(float)
-        self.of_images = rng.multinomial(images, np.full(images, 1 / images), resamples).astype(float)
-
-    def interval(self, values: np.ndarray) -> dict[str, float]:
-        """mean, low and high (95%) of values [runs, images]; those undefined are left out; NaN where all are."""
-        defined = ~np.isnan(values)
-        filled = np.where(defined, values, 0)
-        total = ((self.of_runs @ filled) * self.of_images).sum(axis=1)
-        number = ((self.of_runs @ defined) * self.of_images).sum(axis=1)
-        if not defined.any():
-            return {"mean": np.nan, "low": np.nan, "high": np.nan}
-        means = total[number > 0] / number[number > 0]
-        low, high = np.quantile(means, [0.025, 0.975])
-        return {"mean": float(values[defined].mean()), "low": float(low), "high": float(high)}
+    Runs and images both vary, and with three runs a bootstrap would be too narrow: the variances of their means are
+    added, each with the quantile of Student's t for its number. Of one run, the interval covers images alone; of one
+    image, runs alone; of one run and image, there is none.
+    """
+    values = values[~np.isnan(values).all(axis=1)][:, ~np.isnan(values).all(axis=0)]
+    if not values.size:
+        return {"mean": np.nan, "low": np.nan, "high": np.nan}
+    squared = 0.0
+    for axis in (1, 0):  # means of runs, means of images
+        means = np.nanmean(values, axis=axis)
+        if (n := len(means)) > 1:
+            squared += (student_t.ppf(0.975, n - 1) * means.std(ddof=1)) ** 2 / n
+    mean, reach = float(np.nanmean(values)), squared**0.5 if values.size > 1 else np.nan
+    return {"mean": mean, "low": mean - reach, "high": mean + reach}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One difference: `larger` should be above `smaller`; image: a test image that stands for `smaller`, or None."""
+    """One difference: `larger` should be above `smaller`, or above 0 where that is None.
+
+    image: the test image on which `smaller` is taken; and of_image that on which `larger` is; None for the held-out
+    ones. in_headline: of the questions that overlap, one.
+    """
 
     claim: str
     larger: Key
-    smaller: Key
+    smaller: Key | None
     image: str | None = None
+    of_image: str | None = None
+    in_headline: bool = True
 
 
 def comparisons(keys: list[Key], kernel_sizes: list[int], paddings: list[int]) -> Iterator[Comparison]:
@@ -68,20 +80,31 @@ def comparisons(keys: list[Key], kernel_sizes: list[int], paddings: list[int]) -
     networks = sorted({(backbone, variant) for backbone, variant, *_ in keys})
     pixels: Key = ("pixels", "raw", ALL, 3, 0)
 
-    def ask(claim: str, larger: Key, smaller: Key) -> Iterator[Comparison]:
+    def ask(claim: str, larger: Key, smaller: Key, in_headline: bool = True) -> Iterator[Comparison]:
         if larger != smaller and {larger, smaller} <= present:
-            yield Comparison(claim, larger, smaller)
+            yield Comparison(claim, larger, smaller, in_headline=in_headline)
+
+    def steps(values: list[int]) -> Iterator[tuple[int, int, bool]]:
+        """Neighbours, and first the smallest with the largest."""
+        extremes = (min(values), max(values))
+        for pair in dict.fromkeys([extremes, *pairwise(sorted(values))]):
+            yield *pair, pair == extremes
 
     for backbone, variant in networks:
         own: Key = (backbone, variant, ALL, 3, 0)
         state, _, padding_mode = variant.partition("-")
-        for small, large in [*pairwise(sorted(kernel_sizes)), (min(kernel_sizes), max(kernel_sizes))]:
-            yield from ask("larger kernels", (backbone, variant, ALL, large, 0), (backbone, variant, ALL, small, 0))
-        for small, large in [*pairwise(sorted(paddings)), (min(paddings), max(paddings))]:
-            yield from ask("more padding", (backbone, variant, ALL, 3, large), (backbone, variant, ALL, 3, small))
+        usual = padding_mode in ("", "zeros")
+        for small, large, extremes in steps(kernel_sizes):
+            of = (backbone, variant, ALL)
+            yield from ask("larger kernels", (*of, large, 0), (*of, small, 0), usual and extremes)
+        for small, large, extremes in steps(paddings):
+            of = (backbone, variant, ALL, 3)
+            yield from ask("more padding", (*of, large), (*of, small), usual and extremes)
         if own in present:
+            yield Comparison("position is read", own, None, in_headline=usual)
             for image in ("black", "white", "noise"):
-                yield Comparison(f"natural - {image}", own, own, image)
+                yield Comparison(f"natural - {image}", own, own, image, in_headline=usual)
+                yield Comparison(f"test image - {image}", own, own, image, NATURAL, in_headline=usual)
         if padding_mode == "zeros":
             yield from ask(f"{state} - pixels", own, pixels)
             for other in ("reflect", "circular"):
@@ -96,40 +119,41 @@ def verdict(low: float, high: float) -> str:
     return "holds" if low > 0 else "reversed" if high < 0 else "undecided"
 
 
-def measured(
-    asked: Comparison, patterns: list[str], held_out: Maps, tests: dict[str, Maps], bootstrap: Bootstrap
-) -> list[dict]:
-    """A row for each pattern, and one for their mean."""
+def measured(asked: Comparison, patterns: list[str], held_out: Maps, tests: dict[str, Maps]) -> list[dict]:
+    """A row for each pattern, and one for their mean, which is undefined where one of them is."""
+
+    def of(key: Key, image: str | None, name: str) -> np.ndarray:
+        return held_out[key, name] if image is None else tests[image][key, name]  # a test image is one: [runs, 1]
+
     differences = {}
     for name in patterns:
-        larger = held_out[asked.larger, name]
-        smaller = tests[asked.image][asked.smaller, name] if asked.image else held_out[asked.smaller, name]
-        differences[name] = larger - smaller  # a test image is one: [runs, 1]
-    defined = [values for values in differences.values() if not np.isnan(values).all()]
+        smaller = of(asked.smaller, asked.image, name) if asked.smaller else 0.0
+        differences[name] = of(asked.larger, asked.of_image, name) - smaller
     if len(patterns) > 1:
-        differences["mean"] = np.nanmean(defined, axis=0) if defined else next(iter(differences.values()))
+        differences["mean"] = np.mean(list(differences.values()), axis=0)
     rows = []
     for name, values in differences.items():
-        found = bootstrap.interval(values)
+        found = interval(values)
         rows.append(
             {
                 "claim": asked.claim,
-                "larger": label(asked.larger),
-                "smaller": f"{label(asked.smaller)}{f', {asked.image} image' if asked.image else ''}",
+                "larger": label(asked.larger, asked.of_image),
+                "smaller": label(asked.smaller, asked.image) if asked.smaller else "0",
                 "pattern": name,
                 "difference": found["mean"],
                 "low": found["low"],
                 "high": found["high"],
                 "verdict": verdict(found["low"], found["high"]),
                 "undefined": int(np.isnan(values).sum()),
+                "in_headline": asked.in_headline,
             }
         )
     return rows
 
 
-def label(key: Key) -> str:
-    """A network in words: 'vgg16/trained-zeros', with what is not usual of it."""
+def label(key: Key, image: str | None) -> str:
+    """A network in words: 'vgg16/trained-zeros', with what is not usual of it, and the test image if there is one."""
     backbone, variant, inputs, kernel, padding = key
     unusual = [f"layer {inputs}"] * (inputs != ALL) + [f"kernel {kernel}"] * (kernel != 3)
-    unusual += [f"padding {padding}"] * bool(padding)
+    unusual += [f"padding {padding}"] * bool(padding) + [f"{image} image"] * bool(image)
     return ", ".join([f"{backbone}/{variant}", *unusual])

@@ -3,8 +3,8 @@
     python -m pipeline.posenet.evaluate
 
 The document has one training run of each network and one test image, a bear; here several runs, and images that
-were held out, so that every number has an interval. Each is there twice: as training reads it ('adam', as published),
-and as it could be read at best ('optimum').
+were held out, so that numbers have intervals. Each is there twice: as training reads it ('adam', as published), and
+as the least squares do ('optimum', whose intervals cover images alone: it has one run).
 """
 
 from __future__ import annotations
@@ -22,18 +22,15 @@ from tqdm import tqdm
 
 from pipeline import training
 from pipeline.params import Params, load_params
-from pipeline.posenet.comparisons import CLAIMS, Bootstrap, Key, Maps, comparisons, measured
-from pipeline.posenet.network import ALL, Cell, PosENets
-from pipeline.posenet.paths import IMAGES, MAPS, PLOTS, SCORES, features_path, weights_path
+from pipeline.posenet.comparisons import CLAIMS, Key, Maps, comparisons, interval, measured
+from pipeline.posenet.network import Cell, PosENets
+from pipeline.posenet.paths import ALL, HELD_OUT, IMAGES, MAPS, PLOTS, SCORES, TESTS, features_path, weights_path
 from pipeline.posenet.patterns import pattern
-from pipeline.posenet.published import IMAGES as TESTS
-from pipeline.posenet.published import table_2
+from pipeline.posenet.published import DOUBTFUL, table_2
 from pipeline.posenet.scores import score_maps
 from pipeline.posenet.train import ADAM, READINGS, build, variants
-from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
 
-HELD_OUT = "held-out"
 AT_ONCE = 64  # images
 
 
@@ -71,7 +68,7 @@ def by_network(rows: pd.DataFrame, measure: str) -> Maps:
     return found
 
 
-def summarise(maps: dict[str, Maps], bootstrap: Bootstrap, image: str) -> list[dict]:
+def summarise(maps: dict[str, Maps], image: str) -> list[dict]:
     """A row for every network and pattern: both measures' mean and interval on images [runs, images]."""
     rows = []
     for (key, name), spearman in maps["spearman"].items():
@@ -79,7 +76,7 @@ def summarise(maps: dict[str, Maps], bootstrap: Bootstrap, image: str) -> list[d
         row = {"network": f"{backbone}/{variant}", "inputs": inputs, "kernel": kernel, "padding": padding}
         row |= {"pattern": name, "image": image, "undefined": int(np.isnan(spearman).sum())}
         for measure in ("spearman", "mae"):
-            found = bootstrap.interval(maps[measure][key, name])
+            found = interval(maps[measure][key, name])
             row |= {measure: found["mean"], f"{measure}_low": found["low"], f"{measure}_high": found["high"]}
         rows.append(row)
     return rows
@@ -95,7 +92,8 @@ def beside_published(rows: list[dict], published: dict[tuple[str, str, str], tup
         kept = {key: value for key, value in row.items() if key not in ("inputs", "kernel", "padding")}
         found = {"in_table": cell is not None}
         if cell is not None:
-            found |= {"published_spearman": cell[0], "published_mae": cell[1]}
+            doubtful = (row["pattern"], row["network"], row["image"]) in DOUBTFUL
+            found |= {"published_spearman": cell[0], "published_mae": cell[1], "published_doubtful": doubtful}
         table.append(kept | found)
     return table
 
@@ -132,8 +130,7 @@ def main() -> str:
 
     found: dict[str, list[dict]] = {"held_out": [], "table2": [], "comparisons": []}
     for reading, these in rows.groupby("reading", sort=False):
-        runs = these["run"].nunique()
-        for name, more in analyse(these, held, runs, params).items():
+        for name, more in analyse(these, held, params).items():
             found[name] += [{"reading": reading, **row} for row in more]
     for name, more in found.items():
         write_json(PLOTS / f"{name}.json", more)
@@ -141,27 +138,22 @@ def main() -> str:
     return f"{len(rows):,} maps of {len(parts)} sets of position networks scored"
 
 
-def analyse(rows: pd.DataFrame, held: list[str], runs: int, params: Params) -> dict[str, list[dict]]:
+def analyse(rows: pd.DataFrame, held: list[str], params: Params) -> dict[str, list[dict]]:
     """What one reading's scores say: summaries on held-out images, Table 2, and the document's statements."""
-    settings, resamples = params.posenet, params.at_scale.posenet.resamples
-    rng = item_rng(params.seed, "posenet/bootstrap")
-    bootstrap = Bootstrap(runs, len(held), resamples, rng)
-    alone = Bootstrap(runs, 1, resamples, rng)  # a test image is one: over runs only
+    settings = params.posenet
     on_held_out = rows[rows["image"].isin(held)]
     measures = ("spearman", "mae")
     by_measure = {measure: by_network(on_held_out, measure) for measure in measures}
-    held_out_rows = summarise(by_measure, bootstrap, HELD_OUT)
+    held_out_rows = summarise(by_measure, HELD_OUT)
     tests: dict[str, Maps] = {}
     published = table_2() if rows["reading"].iloc[0] == ADAM else {}
     table = beside_published(held_out_rows, published)
     for image in TESTS:
         these = {measure: by_network(rows[rows["image"] == image], measure) for measure in measures}
         tests[image] = these["spearman"]
-        table += beside_published(summarise(these, alone, image), published)
+        table += beside_published(summarise(these, image), published)
     asked = comparisons([key for key, _ in by_measure["spearman"]], settings.kernel_sizes, settings.paddings)
-    compared = [
-        row for one in asked for row in measured(one, settings.patterns, by_measure["spearman"], tests, bootstrap)
-    ]
+    compared = [row for one in asked for row in measured(one, settings.patterns, by_measure["spearman"], tests)]
     return {"held_out": held_out_rows, "table2": table, "comparisons": compared}
 
 
@@ -171,8 +163,9 @@ def headline(table: list[dict], compared: list[dict], patterns: list[str], rows:
     spearman, claims = {}, {}
     for reading in dict.fromkeys(row["reading"] for row in table):
         these = pd.DataFrame([row for row in table if (row["reading"], row["image"]) == (reading, HELD_OUT)])
-        spearman[reading] = these.groupby("network", sort=False)["spearman"].mean().to_dict()
-        found = [row for row in compared if (row["reading"], row["pattern"]) == (reading, over)]
+        networks = these.groupby("network", sort=False)["spearman"]
+        spearman[reading] = {name: float(np.mean(values)) for name, values in networks}  # undefined where one is
+        found = [row for row in compared if (row["reading"], row["pattern"]) == (reading, over) and row["in_headline"]]
         claims[reading] = {
             claim: dict(Counter(row["verdict"] for row in found if row["claim"] == claim))
             for claim in CLAIMS

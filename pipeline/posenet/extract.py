@@ -25,6 +25,7 @@ from pipeline import training
 from pipeline.params import Params, load_params
 from pipeline.posenet import backbones
 from pipeline.posenet.paths import IMAGES, features_path, layers_path
+from pipeline.posenet.variants import variants_of, weights_of
 from pipeline.stage import run, write_json
 
 SPLITS = ("train", "held_out", "test")
@@ -34,24 +35,9 @@ AT_ONCE = {"cpu": 16, "cuda": 64, "mps": 32}
 Read = Callable[[Tensor], Tensor]
 
 
-def weights_of(name: str, params: Params) -> str | None:
-    """The file, or name in sources.yaml, of a backbone's trained weights; None where the source has none."""
-    if name == backbones.COUNTER:
-        return f"models/shapes/paper/M{params.posenet.counter_density}.safetensors"
-    return params.inputs.posenet.weights.get(name)
-
-
-def variants_of(name: str, params: Params) -> list[str]:
-    """The variants of a backbone that this source allows."""
-    if name == backbones.PIXELS:
-        return ["raw", "normalised"]
-    weights = (["trained"] if weights_of(name, params) else []) + ["random"]
-    return [f"{state}-{padding}" for state in weights for padding in params.posenet.padding_modes]
-
-
 @cache
 def unpadded(name: str, weights: str | None, seed: int, threads: int) -> nn.Module:
-    """A backbone, with random weights for None, that all padding modes are made from: they differ in nothing else."""
+    """A backbone, with random weights for None, that all padding modes are made from."""
     training.configure(seed, f"posenet/{name}", threads)
     return backbones.load(name, weights) if weights else backbones.build(name)
 
@@ -89,7 +75,8 @@ def extract(read: Read, pixels: np.ndarray, out: np.ndarray, first: int, done: C
 def main(backbone: str) -> str:
     params = load_params()
     settings, device = params.posenet, training.device()
-    pixels = np.concatenate([np.load(IMAGES / f"{split}.npy") for split in SPLITS])
+    parts = [np.load(IMAGES / f"{split}.npy") for split in SPLITS]
+    train, pixels = parts[0], np.concatenate(parts)
     variants, weights = variants_of(backbone, params), weights_of(backbone, params)
     training.configure(params.seed, f"posenet/{backbone}", params.threads)
     checkpoint = training.Checkpoint(
@@ -97,12 +84,15 @@ def main(backbone: str) -> str:
         settings=[params.seed, params.threads, params.precision, settings, str(weights)],
         inputs=[*(IMAGES / f"{split}.npy" for split in SPLITS), Path(weights or "")],
     )
-    state = checkpoint.load() or {"variant": 0, "next": 0}
+    state = checkpoint.load()
+    # a run that was killed when it had begun to hand over its files has not all of them
+    if state is None or not all(checkpoint.beside(f"{v}.npy").exists() for v in variants[: state["variant"] + 1]):
+        state = {"variant": 0, "next": 0}
     dtype = np.float32 if settings.readout == "slices" else np.float16
     for place, variant in enumerate(tqdm(variants, f"posenet/{backbone}", disable=None, leave=False)):
         if place < state["variant"]:
             continue
-        read, channels = prepare(backbone, variant, params, pixels, device)
+        read, channels = prepare(backbone, variant, params, train, device)
         first = state["next"] if place == state["variant"] else 0
         partial_file = checkpoint.beside(f"{variant}.npy")
         partial_file.parent.mkdir(parents=True, exist_ok=True)

@@ -17,14 +17,13 @@ from matplotlib.axes import Axes
 
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
 from pipeline.params import load_params
-from pipeline.posenet.paths import IMAGES, MAPS, PLOTS
+from pipeline.posenet.paths import ALL, HELD_OUT, IMAGES, MAPS, PLOTS, TESTS, layers_path
 from pipeline.posenet.patterns import NAMES, pattern
 from pipeline.posenet.scores import score
 from pipeline.stage import run
 
-HELD_OUT = "held-out"
-SHOWN = (HELD_OUT, "natural", "black", "white", "noise")
-ALL = "all"
+SHOWN = (HELD_OUT, *TESTS)
+READINGS = ("adam", "optimum")
 PADDING_MODES = ("zeros", "reflect", "circular")
 
 
@@ -52,7 +51,7 @@ def sheet_of_patterns(patterns: list[str]) -> None:
             ax.axis("off")
         for ax, name in zip(axes[0], patterns, strict=False):
             picture(ax, pattern(name, 128), f"{name}, {NAMES[name]}")
-        for ax, image, name in zip(axes[1], tests, SHOWN[1:], strict=False):
+        for ax, image, name in zip(axes[1], tests, TESTS, strict=False):
             ax.imshow(image.transpose(1, 2, 0))
             ax.set(xticks=[], yticks=[])
             ax.axis("on")
@@ -180,7 +179,8 @@ def layers(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
     layout = {"ncols": max(len(backbones), 1), "figsize": size, "sharey": True, "squeeze": False}
     with figure(out / "layers.png", **layout) as (drawing, axes):
         for ax, backbone in zip(axes[0], backbones, strict=False):
-            names = list(dict.fromkeys(alone[alone["network"].str.startswith(f"{backbone}/")]["inputs"]))
+            present = set(alone[alone["network"].str.startswith(f"{backbone}/")]["inputs"])
+            names = [layer for layer in json.loads(layers_path(backbone).read_text()) if layer in present]
             ax.axhline(0, color="0.6", lw=0.8)
             for state, style in (("trained", "o-"), ("random", "o--")):
                 for colour, name in zip(COLOURS, patterns, strict=False):
@@ -218,7 +218,7 @@ def padding_modes(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
                 ]
                 at = np.array([y for y, _ in present]) + (place - 1) * 0.24
                 ax.barh(at, values["spearman"], 0.22, xerr=spread, color=colour, label=f"{mode} padding")
-            ax.set(title=f"{name}, {NAMES[name]}", xlim=(-0.55, 1.03), xlabel="Spearman's correlation")
+            ax.set(title=f"{name}, {NAMES[name]}", xlim=(-1.03, 1.03), xlabel="Spearman's correlation")
             ax.set_yticks(range(len(states)), states)
         axes[0][0].invert_yaxis()
         drawing.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -229,16 +229,21 @@ def main() -> str:
     maps = safetensors.numpy.load(MAPS.read_bytes())
     tables, cells = read("table2"), read("held_out")
     sheet_of_patterns(settings.patterns)
-    for reading, rows in tables.groupby("reading", sort=False):
-        out, networks = PLOTS / str(reading), list(dict.fromkeys(rows["network"]))
-        these = cells[cells["reading"] == reading]
+    drawn = 1
+    for reading in READINGS:
+        out, rows, these = PLOTS / reading, tables[tables["reading"] == reading], cells[cells["reading"] == reading]
+        networks = list(dict.fromkeys(rows["network"]))
+        out.mkdir(parents=True, exist_ok=True)
+        if not networks:  # too many channels to be solved
+            continue
         table(out, rows, settings.patterns)
         sheet_of_maps(out, maps, networks, settings.patterns)
         sheet_of_kernels(out, maps, networks, settings.kernel_sizes, settings.paddings, settings.patterns[0])
         kernels_and_paddings(out, these, settings.kernel_sizes, settings.paddings, settings.patterns)
         layers(out, these, settings.patterns)
         padding_modes(out, these, settings.patterns)
-    return f"{1 + 6 * tables['reading'].nunique()} figures"
+        drawn += 6
+    return f"{drawn} figures"
 
 
 if __name__ == "__main__":

@@ -32,16 +32,17 @@ from pipeline.posenet.scenes import draw_leaves
 from pipeline.shards import item_rng, process_pool
 from pipeline.stage import UserError, replacing, run, write_json
 
-TESTS = ("natural", "black", "white", "noise")
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-Image.MAX_IMAGE_PIXELS = 200_000_000  # above, Pillow takes an image for a decompression bomb
+Image.MAX_IMAGE_PIXELS = 200_000_000  # above twice as many, Pillow takes an image for a decompression bomb
 
-Read = Callable[[str], bytes]
+Read = Callable[[str], bytes | None]
 
 
 def as_pixels(image: Image.Image, size: int) -> np.ndarray:
     """uint8 [3, size, size], RGB. What is transparent is white, as on a page; grey has three equal channels."""
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off above 255
+        image = Image.fromarray((np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -49,8 +50,10 @@ def as_pixels(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(resized).transpose(2, 0, 1)
 
 
-def open_pixels(content: bytes, size: int, least: int) -> tuple[np.ndarray | None, str]:
+def open_pixels(content: bytes | None, size: int, least: int) -> tuple[np.ndarray | None, str]:
     """Pixels of an image file and its mode; None and what is wrong, of one that cannot be used."""
+    if content is None:
+        return None, "cannot be read"
     try:
         image = Image.open(io.BytesIO(content))
         if min(image.size) < least:
@@ -69,11 +72,11 @@ def list_images(place: Path) -> tuple[list[str], Read]:
             archive = zipfile.ZipFile(place)
         except zipfile.BadZipFile as error:
             raise UserError(f"{place}: not a whole archive ({error}); delete it and fetch it again") from None
-        members, read = archive.namelist(), archive.read
+        members, read = archive.namelist(), partial(_read_member, archive)
     else:
         members = [str(path.relative_to(place)) for path in place.rglob("*")] if place.is_dir() else []
         read = partial(_read_file, place)
-    names = sorted(name for name in members if Path(name).suffix.lower() in EXTENSIONS and "Mask" not in name)
+    names = sorted(name for name in members if Path(name).suffix.lower() in EXTENSIONS and "-Mask/" not in name)
     if not names:
         raise UserError(
             f"params.yaml: posenet.images = '{place}': no images; should be 'generated', a name in sources.yaml, or a "
@@ -82,14 +85,23 @@ def list_images(place: Path) -> tuple[list[str], Read]:
     return names, read
 
 
-def _read_file(folder: Path, name: str) -> bytes:
-    return (folder / name).read_bytes()
+def _read_file(folder: Path, name: str) -> bytes | None:
+    try:
+        return (folder / name).read_bytes()
+    except OSError:
+        return None
 
 
-def choose(names: list[str], wanted: int, seed: int) -> list[str]:
-    """As many of the names, or all, in an order that depends on the seed."""
-    order = item_rng(seed, "posenet/images").permutation(len(names))
-    return [names[place] for place in order[:wanted]]
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes | None:
+    try:
+        return archive.read(name)
+    except (OSError, RuntimeError, zipfile.BadZipFile):  # damaged, or encrypted
+        return None
+
+
+def shuffled(names: list[str], seed: int) -> list[str]:
+    """The names in an order that depends on the seed."""
+    return [names[place] for place in item_rng(seed, "posenet/images").permutation(len(names))]
 
 
 def decode(
@@ -143,11 +155,9 @@ def main() -> str:
         known = sources.read_registry()
         place = Path(chosen)
         if chosen in known:
-            (file,) = known[chosen].files
-            place = sources.fetch(chosen) / file
+            place = sources.fetch(chosen) / sources.only_file(chosen)
         names, read = list_images(place)
-        order = choose(names, len(names), params.seed)
-        pixels, _, outcomes = decode(order, read, size, max(params.posenet.kernel_sizes), wanted)
+        pixels, _, outcomes = decode(shuffled(names, params.seed), read, size, max(params.posenet.kernel_sizes), wanted)
         folder = sources.fetch("posenet_tests")
         natural, noise = (as_pixels(Image.open(folder / name), size) for name in ("image.png", "noise.png"))
     if len(pixels) <= scale.held_out:

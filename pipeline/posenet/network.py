@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, unfold
 
+from pipeline.posenet.paths import ALL
 from pipeline.posenet.patterns import pattern
 from pipeline.shards import item_rng
 
-ALL = "all"  # layers together
 # of the mean variance of what is read. From 1e-5 to 1e-3 correlations on held-out images moved by 0.006 at most; below,
 # where deep maps are nearly collinear, the sums' rounding errors show
 RIDGE = 1e-4
@@ -44,7 +44,7 @@ def grid(
     layers: Iterable[str], patterns: list[str], kernel_sizes: list[int], paddings: list[int], runs: int
 ) -> list[Cell]:
     """Every cell, sorted: kernel sizes without padding, paddings with 3 x 3 kernels, and 3 x 3 on each layer alone."""
-    shapes = {(ALL, kernel, 0) for kernel in kernel_sizes} | {(ALL, 3, padding) for padding in paddings}
+    shapes = {(ALL, 3, 0)} | {(ALL, kernel, 0) for kernel in kernel_sizes} | {(ALL, 3, padding) for padding in paddings}
     if len(layers := list(layers)) > 1:
         shapes |= {(layer, 3, 0) for layer in layers}
     return sorted(Cell(*shape, name, run) for shape in shapes for name in patterns for run in range(runs))
@@ -116,12 +116,17 @@ def solve(network: PosENets, features: Tensor, batch_size: int = 16) -> None:
     A cell is linear in its weights, so that what any training can reach has a closed form. A ridge of RIDGE of
     the mean variance settles the directions in which features do not vary.
     """
-    scale = features.std(dim=(0, 2, 3)).clamp_min(torch.finfo(features.dtype).tiny)  # for the sums' precision
+    mean = features.mean(dim=(0, 2, 3))
+    scale = torch.maximum(features.std(dim=(0, 2, 3)), 0.01 * mean.abs())
+    scale = torch.where(scale > 0, scale, 1.0)
     for name, weight in network.weights.items():
         first, last = network.ranges[network.inputs[name]]
-        kernel, own = weight.shape[-1], scale[first:last]
+        kernel, own = weight.shape[-1], scale[first:last].view(-1, 1, 1)
         for block in network.blocks[name]:
-            padded = pad(features[:, first:last] / own.view(-1, 1, 1), [network.paddings[name] - block.cut] * 4)
+            padding = network.paddings[name] - block.cut
+            # sums are precise where features are centred; those that are padded cannot be, since zeros mean zero
+            shift = torch.zeros_like(own) if padding else mean[first:last].view(-1, 1, 1)
+            padded = pad((features[:, first:last] - shift) / own, [padding] * 4)
             side = padded.shape[-1] - kernel + 1
             target = torch.from_numpy(np.stack([pattern(cell.pattern, side) for cell in block.cells]))
             target = target.flatten(1).double().to(features.device)
@@ -134,15 +139,16 @@ def solve(network: PosENets, features: Tensor, batch_size: int = 16) -> None:
                 products += (rows @ rows.T).double()
                 by_place += windows.sum(dim=0).double()
             number = len(features) * side**2
-            mean, mean_target = by_place.sum(dim=1) / number, target.mean(dim=1)
-            covariance = products / number - torch.outer(mean, mean)
-            with_target = by_place @ target.T / number - torch.outer(mean, mean_target)
+            centre, mean_target = by_place.sum(dim=1) / number, target.mean(dim=1)
+            covariance = products / number - torch.outer(centre, centre)
+            with_target = by_place @ target.T / number - torch.outer(centre, mean_target)
             ridge = RIDGE * covariance.diagonal().mean().clamp_min(RIDGE)
-            solved = torch.linalg.solve(covariance + ridge * torch.eye(inputs, device=mean.device), with_target)
+            solved = torch.linalg.solve(covariance + ridge * torch.eye(inputs, device=centre.device), with_target)
             places = slice(block.first, block.last)
-            shaped = solved.T.unflatten(1, (last - first, kernel, kernel)) / own.view(-1, 1, 1)
+            shaped = solved.T.unflatten(1, (last - first, kernel, kernel)) / own
             network.weights[name][places] = shaped.float()
-            network.biases[name][places] = (mean_target - solved.T @ mean).float()
+            shifted = (shaped * shift).sum(dim=(1, 2, 3))
+            network.biases[name][places] = (mean_target - solved.T @ centre - shifted).float()
 
 
 def targets(maps: list[tuple[Block, Tensor]]) -> list[Tensor]:

@@ -7,6 +7,9 @@ from pathlib import Path
 DATA = Path("data/posenet")
 IMAGES = DATA / "images"
 FEATURES = DATA / "features"
+TESTS = ("natural", "black", "white", "noise")  # the document's images, in test.npy's order
+HELD_OUT = "held-out"
+ALL = "all"  # layers together
 COUNTER = "counter"  # the backbone that is the shapes study's network
 SCORES = DATA / "scores.parquet"  # of every prediction
 MAPS = DATA / "maps.safetensors"  # predictions for the figures

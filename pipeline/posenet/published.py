@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-IMAGES = ("natural", "black", "white", "noise")  # the natural one is the UoS bear
+from pipeline.posenet.paths import TESTS
+
+# the authors' own weights give 0.308 on black, as in the rows around it: a slip of one digit
+DOUBTFUL = {("HS", "pixels/raw", "black")}
 NETWORKS = {"PosENet": "pixels/raw", "VGG": "vgg16/trained-zeros", "ResNet": "resnet152/trained-zeros"}
 
 _TABLE_2 = """
@@ -29,7 +32,7 @@ def table_2() -> dict[tuple[str, str, str], tuple[float | None, float]]:
     cells = {}
     for line in _TABLE_2.strip().splitlines():
         name, network, *numbers = line.split()
-        for place, image in enumerate(IMAGES):
+        for place, image in enumerate(TESTS):  # the natural one is the UoS bear
             spearman, error = numbers[2 * place : 2 * place + 2]
             value = None if spearman == "NaN" else float(spearman)
             cells[name, NETWORKS[network], image] = (value, float(error))

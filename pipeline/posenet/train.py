@@ -3,11 +3,12 @@
     python -m pipeline.posenet.train
 
 As published (section 2.4): Adam, learning rate 1e-3, weight decay 1e-4, 15 epochs, mean squared error; batches of
-4, as in the reproduction's code. Several runs of each cell, because the document has one.
+4, as in the reproduction's code. Several runs of each cell, which differ in their first weights, because the
+document has one.
 
-And each cell's optimum in closed form. Training as published may not come near it: Adam's steps are of one size
-whatever the scale of the features, which differs between networks by a factor of 30 and more. What features hold, and
-what this training reads from them, are two questions.
+And each cell's optimum in closed form, the least squares on the same images. Training as published may not come near
+it: Adam's steps are of one size whatever the scale of the features, which differs between networks by a factor of 30
+and more. What features hold, and what this training reads from them, are two questions.
 """
 
 from __future__ import annotations
@@ -23,25 +24,20 @@ from tqdm import tqdm
 
 from pipeline import training
 from pipeline.params import Params, load_params
-from pipeline.posenet.network import ALL, PosENets, errors, grid, solve, targets
-from pipeline.posenet.paths import COUNTER, FEATURES, IMAGES, METRICS, PLOTS, features_path, layers_path, weights_path
+from pipeline.posenet.network import PosENets, errors, grid, solve, targets
+from pipeline.posenet.paths import ALL, COUNTER, IMAGES, METRICS, PLOTS, features_path, layers_path, weights_path
+from pipeline.posenet.variants import variants_of
 from pipeline.shards import item_rng
-from pipeline.stage import UserError, run, write_bytes, write_json
+from pipeline.stage import run, write_bytes, write_json
 
 ADAM, OPTIMUM = READINGS = ("adam", "optimum")
 MOST_INPUTS = 2500  # of a cell that is solved; the sums of more would take gigabytes
 
 
 def variants(params: Params) -> list[tuple[str, str]]:
-    """(backbone, variant) of all features that were extracted, in order."""
-    found = [
-        (backbone, path.stem)
-        for backbone in [*params.posenet.backbones, COUNTER]
-        for path in sorted((FEATURES / backbone).glob("*.npy"))
-    ]
-    if not found:
-        raise UserError(f"{FEATURES}: no features; run 'dvc repro'")
-    return found
+    """(backbone, variant) of all features, in order."""
+    backbones = [*params.posenet.backbones, COUNTER]
+    return [(backbone, variant) for backbone in backbones for variant in variants_of(backbone, params)]
 
 
 def build(backbone: str, variant: str, reading: str, params: Params) -> PosENets:

@@ -5,39 +5,39 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.posenet.comparisons import CLAIMS, Bootstrap, Comparison, comparisons, measured, verdict
+from pipeline.posenet.comparisons import CLAIMS, Comparison, comparisons, interval, measured, verdict
 
 RNG = np.random.default_rng
 
 
 def test_an_interval_without_noise_is_a_point():
-    found = Bootstrap(2, 5, 200, RNG(0)).interval(np.full((2, 5), 0.25))
-    assert found == {"mean": 0.25, "low": pytest.approx(0.25), "high": pytest.approx(0.25)}
+    assert interval(np.full((2, 5), 0.25)) == {"mean": 0.25, "low": 0.25, "high": 0.25}
 
 
-def test_intervals_cover_the_mean_about_as_often_as_they_claim():
+def test_an_interval_by_hand():
+    """Runs' means 0.3 and 0.5, images' 0.2 and 0.6: t of one degree of freedom is 12.706; sd / sqrt(2) 0.1 and 0.2."""
+    found = interval(np.array([[0.1, 0.5], [0.3, 0.7]]))
+    reach = 12.706 * (0.1**2 + 0.2**2) ** 0.5
+    assert [found["mean"], found["low"], found["high"]] == pytest.approx([0.4, 0.4 - reach, 0.4 + reach], abs=1e-3)
+    alone = interval(np.array([[0.1, 0.3]]))  # of one run: over images alone
+    assert alone["high"] == pytest.approx(0.2 + 12.706 * 0.1, abs=1e-3)
+    assert np.isnan(interval(np.array([[0.3]]))["low"])
+
+
+@pytest.mark.parametrize("runs_sd", [0.0, 0.05, 0.3])
+def test_intervals_cover_the_mean_at_least_as_often_as_they_claim(runs_sd):
     covered, rng = 0, RNG(0)
-    for trial in range(300):
-        values = rng.normal(0, 1, (1, 40)) + rng.normal(0, 0.0, (4, 1))  # four equal runs: images vary alone
-        found = Bootstrap(4, 40, 400, RNG(trial)).interval(np.broadcast_to(values, (4, 40)))
+    for _ in range(400):
+        values = rng.normal(0, 0.2, (1, 40)) + rng.normal(0, runs_sd, (3, 1)) + rng.normal(0, 0.05, (3, 40))
+        found = interval(values)
         covered += found["low"] <= 0 <= found["high"]
-    assert 0.90 < covered / 300 < 0.99
-
-
-def test_runs_widen_the_interval():
-    images = RNG(0).normal(0, 0.01, (1, 50))
-    runs = np.array([[-0.3], [0.0], [0.3]])
-    bootstrap = Bootstrap(3, 50, 1000, RNG(1))
-    narrow = bootstrap.interval(np.broadcast_to(images, (3, 50)))
-    wide = bootstrap.interval(images + runs)
-    assert wide["high"] - wide["low"] > 10 * (narrow["high"] - narrow["low"])
+    assert covered / 400 > 0.93
 
 
 def test_what_is_undefined_is_left_out():
-    values = np.array([[0.5, np.nan, 0.5], [0.5, 0.5, np.nan]])
-    bootstrap = Bootstrap(2, 3, 100, RNG(0))
-    assert bootstrap.interval(values)["mean"] == 0.5
-    assert np.isnan(bootstrap.interval(np.full((2, 3), np.nan))["low"])
+    values = np.array([[0.5, np.nan, 0.5], [0.5, 0.5, np.nan], [np.nan] * 3])
+    assert interval(values) == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert np.isnan(interval(np.full((2, 3), np.nan))["low"])
 
 
 def test_verdicts():
@@ -56,8 +56,9 @@ def test_what_is_asked_of_the_networks_at_hand():
     assert of["trained - random"][0].larger == ("vgg16", "trained-zeros", "all", 3, 0)
     assert of["trained - random"][0].smaller == ("vgg16", "random-zeros", "all", 3, 0)
     assert len(of["larger kernels"]) == 4 * 3  # 1-3, 3-7, 1-7
-    assert len(of["more padding"]) == 4 * 2  # 0-2, and the largest against none
-    assert len(of["natural - black"]) == 4
+    assert len(of["more padding"]) == 4  # 0-2: two paddings are one question
+    assert [one.larger[3] for one in of["larger kernels"] if one.in_headline] == [7, 7, 7]  # not of circular padding
+    assert len(of["natural - black"]) == len(of["test image - black"]) == len(of["position is read"]) == 4
     assert [one.smaller[1] for one in of["zeros - circular"]] == ["trained-circular"]
     assert not of["zeros - reflect"]
 
@@ -70,8 +71,7 @@ def test_differences_are_between_the_same_images():
     for name in ("H", "V"):
         held_out[larger, name] = np.repeat(images + 0.1, 2, axis=0)
         held_out[smaller, name] = np.repeat(images, 2, axis=0)
-    bootstrap = Bootstrap(2, 30, 300, RNG(0))
-    rows = measured(Comparison("trained - pixels", larger, smaller), ["H", "V"], held_out, {}, bootstrap)
+    rows = measured(Comparison("trained - pixels", larger, smaller), ["H", "V"], held_out, {})
     assert [row["pattern"] for row in rows] == ["H", "V", "mean"]
     for row in rows:
         assert row["difference"] == pytest.approx(0.1)
@@ -83,8 +83,24 @@ def test_a_test_image_stands_against_all_held_out_ones():
     key = ("vgg16", "trained-zeros", "all", 3, 0)
     held_out = {(key, "H"): np.array([[0.5, 0.7], [0.3, 0.5]])}
     tests = {"black": {(key, "H"): np.array([[0.1], [np.nan]])}}
-    bootstrap = Bootstrap(2, 2, 100, RNG(0))
-    (row,) = measured(Comparison("natural - black", key, key, "black"), ["H"], held_out, tests, bootstrap)
+    (row,) = measured(Comparison("natural - black", key, key, "black"), ["H"], held_out, tests)
     assert row["difference"] == pytest.approx(0.5)  # of the one run in which black's is defined
     assert row["undefined"] == 2
     assert row["smaller"] == "vgg16/trained-zeros, black image"
+
+
+def test_the_documents_own_contrast_is_between_its_two_images():
+    key = ("vgg16", "trained-zeros", "all", 3, 0)
+    tests = {"natural": {(key, "H"): np.array([[0.7], [0.5]])}, "black": {(key, "H"): np.array([[0.2], [0.2]])}}
+    (row,) = measured(Comparison("test image - black", key, key, "black", "natural"), ["H"], {}, tests)
+    assert row["difference"] == pytest.approx(0.4)
+    assert row["larger"] == "vgg16/trained-zeros, natural image"
+
+
+def test_a_mean_over_patterns_needs_them_all():
+    key = ("vgg16", "trained-zeros", "all", 3, 0)
+    held_out = {(key, "H"): np.full((2, 3), 0.5), (key, "V"): np.full((2, 3), np.nan)}
+    rows = measured(Comparison("position is read", key, None), ["H", "V"], held_out, {})
+    assert [(row["pattern"], row["verdict"], row["undefined"]) for row in rows] == [
+        ("H", "holds", 0), ("V", "undefined", 6), ("mean", "undefined", 6)
+    ]  # fmt: skip
