@@ -29,11 +29,8 @@ FROM_TRAINING = {
     "figures_shapes",
     "consistency_counters",
     "figures_consistency",
-    "extract_counter_features",
-    "train_posenet",
-    "evaluate_posenet",
-    "figures_posenet",
 }
+FROM_COUNTER = {"extract_counter_features", "train_posenet", "evaluate_posenet", "figures_posenet"}
 FROM_LAMBDA = {"train_countclip", "evaluate_countclip", "figures_countbench"}
 COUNTCLIP = {
     "pool",
@@ -88,7 +85,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run("dvc", "repro", cwd=folder)
     drawn = {"generate_shapes", "margin_sets"}
     trials = {"collect_trials", "consistency_trials"}
-    posenet = {"posenet_images", "extract_features"}
+    posenet = {"posenet_images", "extract_features"} | FROM_COUNTER
     assert ran(result) == drawn | FROM_TRAINING | trials | COUNTCLIP | posenet
     run("git", "add", "--all", cwd=folder)
     run("git", "commit", "--quiet", "--message", "reproduced", cwd=folder)
@@ -165,7 +162,7 @@ def test_a_second_run_does_nothing(reproduced):
 def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(reproduced):
     locked = (reproduced / "dvc.lock").read_bytes()
     result = run("dvc", "exp", "run", "-S", "shapes.target=soft", cwd=reproduced)
-    assert ran(result) == FROM_TRAINING
+    assert ran(result) - FROM_COUNTER == FROM_TRAINING  # M50 differs only if its few images have a tie
     assert (reproduced / "dvc.lock").read_bytes() != locked
     diff = run("dvc", "plots", "diff", "HEAD", "workspace", "--out", "diff", cwd=reproduced)
     page = Path(diff.stdout.strip().removeprefix("file://")).read_text()

@@ -90,10 +90,11 @@ def beside_published(rows: list[dict], published: dict[tuple[str, str, str], tup
             continue
         cell = published.get((row["pattern"], row["network"], row["image"]))
         kept = {key: value for key, value in row.items() if key not in ("inputs", "kernel", "padding")}
-        found = {"in_table": cell is not None}
-        if cell is not None:
-            doubtful = (row["pattern"], row["network"], row["image"]) in DOUBTFUL
-            found |= {"published_spearman": cell[0], "published_mae": cell[1], "published_doubtful": doubtful}
+        spearman, error = cell or (None, None)
+        doubtful = (row["pattern"], row["network"], row["image"]) in DOUBTFUL
+        # DVC draws a table whose rows have the same keys, and no other
+        found = {"in_table": cell is not None, "published_spearman": spearman, "published_mae": error}
+        found["published_doubtful"] = cell is not None and doubtful
         table.append(kept | found)
     return table
 

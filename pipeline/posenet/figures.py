@@ -89,14 +89,16 @@ def table(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
                 for y, missing in zip(at, values.isna(), strict=True):
                     if missing:
                         ax.text(0, y, "undefined", fontsize=6, color=colour, ha="center", va="center")
-                if network in published and "published_spearman" in these:
+                if network in published:
                     ax.plot(these["published_spearman"].astype(float), at, "D", ms=5, mfc="w", mec=colour, zorder=3)
             ax.set(title=f"{name}, {NAMES[name]}", xlim=(-1.03, 1.03), xlabel="Spearman's correlation")
             ax.set_yticks(range(len(SHOWN)), [f"{image} images" if image == HELD_OUT else image for image in SHOWN])
         axes[0][0].invert_yaxis()
         handles, labels = axes[0][0].get_legend_handles_labels()
-        handles.append(axes[0][0].plot([], [], "D", ms=5, mfc="w", mec="0.3")[0])
-        drawing.legend(handles, [*labels, "published"], loc="outside lower center", ncols=min(len(labels) + 1, 5))
+        if published:
+            handles.append(axes[0][0].plot([], [], "D", ms=5, mfc="w", mec="0.3")[0])
+            labels.append("published")
+        drawing.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
 
 
 def sheet_of_maps(out: Path, maps: dict[str, np.ndarray], networks: list[str], patterns: list[str]) -> None:

@@ -61,7 +61,8 @@ def open_pixels(content: bytes | None, size: int, least: int) -> tuple[np.ndarra
         return as_pixels(image, size), image.mode
     except Image.DecompressionBombError:
         return None, "too large"
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    # ultralytics, where something imported it, makes Pillow look for a HEIF plug-in: an ImportError
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ImportError):
         return None, "cannot be decoded"
 
 

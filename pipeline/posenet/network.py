@@ -3,7 +3,7 @@
 A cell of the grid is one such convolution: what it reads, the pattern that it should draw, its kernel, its
 padding, its training run. Cells that share their input and kernel are the output channels of one convolution,
 and the loss is the sum of theirs; so no cell's gradient depends on another, and each ends as if it had been
-trained alone (see tests/posenet/test_network.py).
+trained alone (see tests/posenet/test_position_network.py).
 """
 
 from __future__ import annotations
