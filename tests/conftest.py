@@ -169,8 +169,18 @@ def prepared_once(filtered_once: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def prepared(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work_in_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """work_in_copy(folder) makes the current folder a copy of that one."""
+
+    def copy(folder: Path) -> Path:
+        copied = shutil.copytree(folder, tmp_path / "copy")
+        monkeypatch.chdir(copied)
+        return copied
+
+    return copy
+
+
+@pytest.fixture
+def prepared(prepared_once: Path, work_in_copy: Callable[[Path], Path]) -> Path:
     """The current folder is a copy of it."""
-    shutil.copytree(prepared_once, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy"
+    return work_in_copy(prepared_once)
