@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import t as student_t
 
-from pipeline.posenet.paths import ALL
+from pipeline.posenet.paths import ALL, TESTS
 
 CLAIMS = {
     "position is read": "the correlation with the pattern is above 0 (section 3.1)",
@@ -33,7 +33,6 @@ CLAIMS = {
     "zeros - reflect": "zero padding of the backbone gives more position than reflection (Islam et al. 2020)",
     "zeros - circular": "zero padding of the backbone gives more position than circular padding (Islam et al. 2020)",
 }
-NATURAL = "natural"
 
 Key = tuple[str, str, str, int, int]  # backbone, variant, inputs, kernel, padding
 Maps = dict[tuple[Key, str], np.ndarray]  # (key, pattern) -> Spearman [runs, images], NaN where undefined
@@ -102,9 +101,10 @@ def comparisons(keys: list[Key], kernel_sizes: list[int], paddings: list[int]) -
             yield from ask("more padding", (*of, large), (*of, small), usual and extremes)
         if own in present:
             yield Comparison("position is read", own, None, in_headline=usual)
-            for image in ("black", "white", "noise"):
+            natural, *artificial = TESTS
+            for image in artificial:
                 yield Comparison(f"natural - {image}", own, own, image, in_headline=usual)
-                yield Comparison(f"test image - {image}", own, own, image, NATURAL, in_headline=usual)
+                yield Comparison(f"test image - {image}", own, own, image, natural, in_headline=usual)
         if padding_mode == "zeros":
             yield from ask(f"{state} - pixels", own, pixels)
             for other in ("reflect", "circular"):

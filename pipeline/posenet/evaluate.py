@@ -24,11 +24,23 @@ from pipeline import training
 from pipeline.params import Params, load_params
 from pipeline.posenet.comparisons import CLAIMS, Key, Maps, comparisons, interval, measured
 from pipeline.posenet.network import Cell, PosENets
-from pipeline.posenet.paths import ALL, HELD_OUT, IMAGES, MAPS, PLOTS, SCORES, TESTS, features_path, weights_path
+from pipeline.posenet.paths import (
+    ADAM,
+    ALL,
+    HELD_OUT,
+    IMAGES,
+    MAPS,
+    PLOTS,
+    READINGS,
+    SCORES,
+    TESTS,
+    features_path,
+    weights_path,
+)
 from pipeline.posenet.patterns import pattern
 from pipeline.posenet.published import DOUBTFUL, table_2
 from pipeline.posenet.scores import score_maps
-from pipeline.posenet.train import ADAM, READINGS, build, variants
+from pipeline.posenet.train import build, variants
 from pipeline.stage import run, write_bytes, write_json
 
 AT_ONCE = 64  # images

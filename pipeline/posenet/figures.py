@@ -17,13 +17,22 @@ from matplotlib.axes import Axes
 
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
 from pipeline.params import load_params
-from pipeline.posenet.paths import ALL, HELD_OUT, IMAGES, MAPS, PLOTS, TESTS, layers_path
+from pipeline.posenet.paths import (
+    ALL,
+    HELD_OUT,
+    IMAGES,
+    MAPS,
+    PLOTS,
+    READINGS,
+    TESTS,
+    layers_path,
+)
 from pipeline.posenet.patterns import NAMES, pattern
 from pipeline.posenet.scores import score
+from pipeline.shards import process_pool
 from pipeline.stage import run
 
 SHOWN = (HELD_OUT, *TESTS)
-READINGS = ("adam", "optimum")
 PADDING_MODES = ("zeros", "reflect", "circular")
 
 
@@ -226,26 +235,29 @@ def padding_modes(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
         drawing.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
-def main() -> str:
+def sheets(reading: str) -> int:
+    """Draw what one reading gives; returns how many figures."""
     settings = load_params().posenet
-    maps = safetensors.numpy.load(MAPS.read_bytes())
-    tables, cells = read("table2"), read("held_out")
-    sheet_of_patterns(settings.patterns)
-    drawn = 1
-    for reading in READINGS:
-        out, rows, these = PLOTS / reading, tables[tables["reading"] == reading], cells[cells["reading"] == reading]
-        networks = list(dict.fromkeys(rows["network"]))
-        out.mkdir(parents=True, exist_ok=True)
-        if not networks:  # too many channels to be solved
-            continue
-        table(out, rows, settings.patterns)
-        sheet_of_maps(out, maps, networks, settings.patterns)
-        sheet_of_kernels(out, maps, networks, settings.kernel_sizes, settings.paddings, settings.patterns[0])
-        kernels_and_paddings(out, these, settings.kernel_sizes, settings.paddings, settings.patterns)
-        layers(out, these, settings.patterns)
-        padding_modes(out, these, settings.patterns)
-        drawn += 6
-    return f"{drawn} figures"
+    rows, cells = (of_all[of_all["reading"] == reading] for of_all in (read("table2"), read("held_out")))
+    networks = list(dict.fromkeys(rows["network"]))
+    if not networks:  # too many channels to be solved
+        return 0
+    out, maps = PLOTS / reading, safetensors.numpy.load(MAPS.read_bytes())
+    out.mkdir(parents=True, exist_ok=True)
+    table(out, rows, settings.patterns)
+    sheet_of_maps(out, maps, networks, settings.patterns)
+    sheet_of_kernels(out, maps, networks, settings.kernel_sizes, settings.paddings, settings.patterns[0])
+    kernels_and_paddings(out, cells, settings.kernel_sizes, settings.paddings, settings.patterns)
+    layers(out, cells, settings.patterns)
+    padding_modes(out, cells, settings.patterns)
+    return 6
+
+
+def main() -> str:
+    sheet_of_patterns(load_params().posenet.patterns)
+    with process_pool(chunk=1) as parallel_map:
+        drawn = sum(parallel_map(sheets, READINGS))
+    return f"{drawn + 1} figures"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -105,23 +105,20 @@ def shuffled(names: list[str], seed: int) -> list[str]:
     return [names[place] for place in item_rng(seed, "posenet/images").permutation(len(names))]
 
 
-def decode(
-    names: Iterable[str], read: Read, size: int, least: int, wanted: int
-) -> tuple[np.ndarray, list[str], Counter]:
-    """Pixels [N, 3, S, S] of the first `wanted` that can be used, their names, and all outcomes, by mode or reason."""
-    pixels, kept, outcomes = [], [], Counter()
+def decode(names: list[str], read: Read, size: int, least: int, wanted: int) -> tuple[np.ndarray, Counter]:
+    """Pixels [N, 3, S, S] of the first `wanted` that can be used, and all outcomes, by mode or reason."""
+    pixels, outcomes = [], Counter()
     with process_pool(chunk=16) as parallel_map:
-        for start in range(0, len(names := list(names)), 512):
+        for start in range(0, len(names), 512):
             these = names[start : start + 512]
             opened = parallel_map(partial(open_pixels, size=size, least=least), map(read, these))
-            for name, (image, outcome) in zip(these, opened, strict=True):
+            for image, outcome in opened:
                 if len(pixels) == wanted:
-                    return np.stack(pixels), kept, outcomes
+                    return np.stack(pixels), outcomes
                 outcomes[outcome if image is None else f"mode {outcome}"] += 1
                 if image is not None:
                     pixels.append(image)
-                    kept.append(name)
-    return np.stack(pixels) if pixels else np.zeros((0, 3, size, size), np.uint8), kept, outcomes
+    return np.stack(pixels) if pixels else np.zeros((0, 3, size, size), np.uint8), outcomes
 
 
 def drawn(number: int, *, seed: int, size: int) -> np.ndarray:
@@ -158,7 +155,7 @@ def main() -> str:
         if chosen in known:
             place = sources.fetch(chosen) / sources.only_file(chosen)
         names, read = list_images(place)
-        pixels, _, outcomes = decode(shuffled(names, params.seed), read, size, max(params.posenet.kernel_sizes), wanted)
+        pixels, outcomes = decode(shuffled(names, params.seed), read, size, max(params.posenet.kernel_sizes), wanted)
         folder = sources.fetch("posenet_tests")
         natural, noise = (as_pixels(Image.open(folder / name), size) for name in ("image.png", "noise.png"))
     if len(pixels) <= scale.held_out:

@@ -10,6 +10,7 @@ FEATURES = DATA / "features"
 TESTS = ("natural", "black", "white", "noise")  # the document's images, in test.npy's order
 HELD_OUT = "held-out"
 ALL = "all"  # layers together
+ADAM, OPTIMUM = READINGS = ("adam", "optimum")  # position as training reads it, and by least squares
 COUNTER = "counter"  # the backbone that is the shapes study's network
 SCORES = DATA / "scores.parquet"  # of every prediction
 MAPS = DATA / "maps.safetensors"  # predictions for the figures

@@ -25,12 +25,22 @@ from tqdm import tqdm
 from pipeline import training
 from pipeline.params import Params, load_params
 from pipeline.posenet.network import PosENets, errors, grid, solve, targets
-from pipeline.posenet.paths import ALL, COUNTER, IMAGES, METRICS, PLOTS, features_path, layers_path, weights_path
+from pipeline.posenet.paths import (
+    ADAM,
+    ALL,
+    COUNTER,
+    IMAGES,
+    METRICS,
+    OPTIMUM,
+    PLOTS,
+    features_path,
+    layers_path,
+    weights_path,
+)
 from pipeline.posenet.variants import variants_of
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
 
-ADAM, OPTIMUM = READINGS = ("adam", "optimum")
 MOST_INPUTS = 2500  # of a cell that is solved; the sums of more would take gigabytes
 
 

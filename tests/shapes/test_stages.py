@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from conftest import assert_one_line_error, digests, run_killed
@@ -43,12 +44,10 @@ def test_no_worker_outlives_a_killed_stage(workspace):
     folder = workspace(**{"scales.smoke.shapes.images": 20_000})
     run_killed("shapes.generate", "--density", 90, wait_for=".*.partial", moments=random.Random(1), spread=0.2)
     for _ in range(50):
-        alive = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
         workers = [
-            line.split()[0]
-            for line in alive.splitlines()
-            if "pipeline.shapes.generate --density 90" in line
-            and Path(f"/proc/{line.split()[0]}/cwd").resolve() == folder.resolve()
+            process
+            for process in psutil.process_iter(["cwd"])  # None for what ends while it is asked
+            if process.info["cwd"] == str(folder.resolve()) and process.pid != os.getpid()
         ]
         if not workers:
             return
