@@ -208,6 +208,28 @@ class PosENet(Section):
         return self
 
 
+Method = Literal["regress", "ssd", "faster_rcnn", "segment"]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Localize(Section):
+    """The localize study, at every scale. Counters on purpose are trained on the images of one density."""
+
+    density: Density
+    counters: Annotated[list[Method], Field(min_length=1), AfterValidator(_distinct)]
+    anchors: Annotated[list[Fraction], Field(min_length=3, max_length=3)]
+    aspect_ratios: Annotated[list[Length], AfterValidator(_distinct)]
+    explained: Densities
+    grid: Annotated[int, Field(ge=2, le=64)]
+    shifts: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_distinct)]
+
+    @model_validator(mode="after")
+    def _anchors_grow(self) -> Localize:
+        if self.anchors != sorted(set(self.anchors)):
+            raise ValueError(f"anchors = {self.anchors} should grow: a finer map has the smaller ones")
+        return self
+
+
 class Training(Section):
     """How a network is trained."""
 
@@ -316,11 +338,64 @@ class PosENetAtScale(Section):
     runs: Annotated[int, Field(ge=1)]
 
 
+class CounterTraining(Training):
+    """How a counter on purpose is trained, and on how many images."""
+
+    images: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _batches_are_full(self) -> CounterTraining:
+        if self.batch_size > self.images:
+            raise ValueError(f"batch_size = {self.batch_size} should be at most images = {self.images}")
+        return self
+
+
+class LocalizeAtScale(Section):
+    """How much of the localize study. stride: pixels between places of the finest map; mask_size: pixels of a mask.
+
+    held_out: training images kept back to choose thresholds; test_images: of each density; the rest likewise.
+    """
+
+    stride: Literal[2, 4]
+    width: Annotated[int, Field(ge=8, le=512)]
+    mask_size: Annotated[int, Field(ge=16, le=4096)]
+    held_out: Annotated[int, Field(ge=1)]
+    test_images: Annotated[int, Field(ge=1)]
+    explained_images: Annotated[int, Field(ge=2)]
+    lime_samples: Annotated[int, Field(ge=8)]
+    probe_images: Annotated[int, Field(ge=10)]
+    shift_images: Annotated[int, Field(ge=2)]
+    training: dict[Method, CounterTraining]
+
+
 class Scale(Section):
     shapes: ShapesAtScale
     consistency: ConsistencyAtScale
     countclip: CountClipAtScale
     posenet: PosENetAtScale
+    localize: LocalizeAtScale
+
+    @model_validator(mode="after")
+    def _masks_are_a_multiple(self) -> Scale:
+        places = self.shapes.resolution // self.localize.stride
+        if self.shapes.resolution % self.localize.stride or self.localize.mask_size % places:
+            raise ValueError(
+                f"localize.mask_size = {self.localize.mask_size} should be a multiple of shapes.resolution / "
+                f"localize.stride = {self.shapes.resolution} / {self.localize.stride}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_there(self) -> Scale:
+        for counter, training in self.localize.training.items():
+            if training.images + self.localize.held_out > self.shapes.train_images:
+                raise ValueError(
+                    f"localize.training.{counter}.images = {training.images} and held_out = {self.localize.held_out} "
+                    f"are more than the {self.shapes.train_images} training images of shapes; lower one of them"
+                )
+        if self.localize.test_images > (least := self.shapes.images - self.shapes.train_images):
+            raise ValueError(f"localize.test_images = {self.localize.test_images}: shapes has {least} only")
+        return self
 
 
 class Scales(Section):
@@ -398,6 +473,7 @@ class Params(Section):
     consistency: Consistency
     countclip: CountClip
     posenet: PosENet
+    localize: Localize
     scales: Scales
     sources: Sources
 
@@ -417,6 +493,26 @@ class Params(Section):
                 f"posenet.counter_density = {self.posenet.counter_density} is not one of densities = "
                 f"{self.densities}; change one of them: its network is trained by the shapes study"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _counters_have_images(self) -> Params:
+        for key, densities in (
+            ("localize.density", [self.localize.density]),
+            ("localize.explained", self.localize.explained),
+        ):
+            if missing := set(densities) - set(self.densities):
+                raise ValueError(
+                    f"{key}: {sorted(missing)} not among densities = {self.densities}; change one of them: "
+                    f"its images and its network are the shapes study's"
+                )
+        for name in ("smoke", "laptop", "paper"):
+            known = getattr(self.scales, name).localize.training
+            if missing := set(self.localize.counters) - set(known):
+                raise ValueError(
+                    f"localize.counters: scales.{name}.localize.training lacks {', '.join(sorted(missing))}; "
+                    f"has {', '.join(known)}"
+                )
         return self
 
     @property

@@ -104,21 +104,6 @@ def load(name: str, weights: str) -> nn.Module:
     return network
 
 
-def pad_with(network: nn.Module, mode: str) -> nn.Module:
-    """Let every convolution, and every pooling that pads, pad with `mode`: 'zeros', 'reflect' or 'circular'."""
-    if mode == "zeros":
-        return network
-    layer = {"reflect": nn.ReflectionPad2d, "circular": nn.CircularPad2d}[mode]
-    for name, module in list(network.named_modules()):
-        if isinstance(module, nn.Conv2d):
-            module.padding_mode = mode
-        elif isinstance(module, nn.MaxPool2d) and module.padding:
-            inner = nn.MaxPool2d(module.kernel_size, module.stride, 0, module.dilation, ceil_mode=module.ceil_mode)
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, nn.Sequential(layer(module.padding), inner))
-    return network
-
-
 def node_names(name: str, layers: list[str] | None) -> dict[str, str]:
     """{layer: torchvision's name of it}; layers: the document's names or torchvision's; None for the document's five.
 

@@ -8,45 +8,17 @@ cover the sampling of test images, not of training runs.
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
-from pipeline.shapes import psychometric
+from pipeline.psychometric import describe, rates, wilson
 from pipeline.shapes.paths import PLOTS, Network, margin_name, observer, split_name
-from pipeline.shapes.scenes import KINDS
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
 
 # The paper's 21 margin sets; -6 and 6 were left out by mistake
 PAPER_DENSITIES, PAPER_MARGINS = {10, 50, 100}, {-8, -4, -2, 0, 2, 4, 8}
-
-
-def wilson(successes: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95% interval of a proportion. Successes may be fractional (a tie counts half)."""
-    z = norm.ppf(0.975)
-    centre = (successes + z**2 / 2) / (total + z**2)
-    spread = z / (total + z**2) * np.sqrt(successes * (total - successes) / total + z**2 / 4)
-    return np.clip(centre - spread, 0, 1), np.clip(centre + spread, 0, 1)
-
-
-def rates(trials: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy and fraction of 'circle' answers, with intervals, by network and condition.
-
-    A trial that no answer gets right (`correct` is null: a tie under soft targets) counts half.
-    """
-    scored = trials.assign(
-        accuracy=trials["correct"].astype("Float64").fillna(0.5).astype(float),
-        circle=(trials["response"] == KINDS[1]).astype(float),
-    )
-    groups = scored.groupby(["observer", "condition"], observed=True, sort=False)
-    table = groups.agg(images=("circle", "size"), accuracy=("accuracy", "sum"), circle=("circle", "sum"))
-    for name in ("accuracy", "circle"):
-        table[f"{name}_low"], table[f"{name}_high"] = wilson(table[name], table["images"])
-        table[name] /= table["images"]
-    return table
 
 
 def accuracy_table(by_condition: pd.DataFrame, densities: list[int]) -> pd.DataFrame:
@@ -78,31 +50,11 @@ def margin_table(by_condition: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 def bias_table(margins: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
     """A psychometric function for each network and density."""
-    rows = []
-    for (network, density), rows_of_one in margins.groupby(["network", "density"]):
-        fit = psychometric.fit(
-            rows_of_one["margin"].to_numpy(),
-            (rows_of_one["circle"] * rows_of_one["images"]).round().to_numpy().astype(int),
-            rows_of_one["images"].to_numpy(),
-            rng=item_rng(seed, f"shapes/evaluate/{network}/{density}"),
-            resamples=resamples,
-        )
-        (pse_low, pse_high), (slope_low, slope_high) = fit.pse_interval, fit.slope_interval
-        rows.append(
-            {
-                "network": network,
-                "density": density,
-                "pse": fit.pse,
-                "pse_low": pse_low,
-                "pse_high": pse_high,
-                "intercept": fit.intercept,
-                "slope": fit.slope,
-                "slope_low": slope_low,
-                "slope_high": slope_high,
-                "lapse": fit.lapse,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {"network": network, "density": density, **describe(rows, item_rng(seed, name), resamples)}
+        for (network, density), rows in margins.groupby(["network", "density"])
+        for name in [f"shapes/evaluate/{network}/{density}"]
+    )
 
 
 def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -> dict:

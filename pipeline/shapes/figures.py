@@ -15,8 +15,8 @@ import pandas as pd
 
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
 from pipeline.params import Params, load_params
+from pipeline.psychometric import probability
 from pipeline.shapes.paths import PLOTS, observer, shard_path, split_name
-from pipeline.shapes.psychometric import probability
 from pipeline.shards import read_shard
 from pipeline.stage import run
 

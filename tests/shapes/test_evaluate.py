@@ -8,16 +8,11 @@ import pytest
 from scipy.stats import binomtest
 
 from pipeline.params import load_params
+from pipeline.psychometric import rates
 from pipeline.shapes.dataset import Images
-from pipeline.shapes.evaluate import accuracy_table, bias_table, margin_table, rates, summary, wilson
+from pipeline.shapes.evaluate import accuracy_table, bias_table, margin_table, summary
 from pipeline.shapes.paths import margin_name, observer, split_name
 from pipeline.shapes.predict import conditions, trials
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (451, 480)])
-def test_wilson_is_scipys(k, n):
-    theirs = binomtest(k, n).proportion_ci(method="wilson")
-    np.testing.assert_allclose(wilson(np.array(k), np.array(n)), (theirs.low, theirs.high), atol=1e-12)
 
 
 def images(margins: list[int]) -> Images:

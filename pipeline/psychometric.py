@@ -17,7 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit, xlog1py, xlogy
+from scipy.stats import norm
 
 LAPSES = np.linspace(0, 0.1, 11)
 PRIOR_SD = np.array([20.0, 2.5])  # of intercept and slope
@@ -108,3 +110,50 @@ def fit(margins: np.ndarray, circle: np.ndarray, total: np.ndarray, rng: np.rand
         slope_interval=(float(slope_low), float(slope_high)),
         lapse=float(lapse),
     )
+
+
+def wilson(successes: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95% interval of a proportion. Successes may be fractional (a tie counts half)."""
+    z = norm.ppf(0.975)
+    centre = (successes + z**2 / 2) / (total + z**2)
+    spread = z / (total + z**2) * np.sqrt(successes * (total - successes) / total + z**2 / 4)
+    return np.clip(centre - spread, 0, 1), np.clip(centre + spread, 0, 1)
+
+
+def rates(trials: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and fraction of 'circle' answers, with intervals, by observer and condition.
+
+    A trial that no answer gets right (`correct` is null: a tie under soft targets) counts half.
+    """
+    scored = trials.assign(
+        accuracy=trials["correct"].astype("Float64").fillna(0.5).astype(float),
+        circle=(trials["response"] == "circle").astype(float),
+    )
+    groups = scored.groupby(["observer", "condition"], observed=True, sort=False)
+    table = groups.agg(images=("circle", "size"), accuracy=("accuracy", "sum"), circle=("circle", "sum"))
+    for name in ("accuracy", "circle"):
+        table[f"{name}_low"], table[f"{name}_high"] = wilson(table[name], table["images"])
+        table[name] /= table["images"]
+    return table
+
+
+def describe(margins: pd.DataFrame, rng: np.random.Generator, resamples: int) -> dict[str, float | None]:
+    """The fit to one observer's answers, with intervals. margins: 'margin', 'circle' (a fraction) and 'images'."""
+    found = fit(
+        margins["margin"].to_numpy(),
+        (margins["circle"] * margins["images"]).round().to_numpy().astype(int),
+        margins["images"].to_numpy(),
+        rng=rng,
+        resamples=resamples,
+    )
+    (pse_low, pse_high), (slope_low, slope_high) = found.pse_interval, found.slope_interval
+    return {
+        "pse": found.pse,
+        "pse_low": pse_low,
+        "pse_high": pse_high,
+        "intercept": found.intercept,
+        "slope": found.slope,
+        "slope_low": slope_low,
+        "slope_high": slope_high,
+        "lapse": found.lapse,
+    }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import binom, norm
+from scipy.stats import binom, binomtest, norm
 
-from pipeline.shapes.psychometric import LAPSES, PRIOR_SD, fit, maximise, probability
+from pipeline.psychometric import LAPSES, PRIOR_SD, fit, maximise, probability, wilson
 
 MARGINS = np.arange(-8, 9, 2)
 
@@ -89,3 +89,9 @@ def test_a_boundary_outside_the_margins_is_extrapolated_with_a_wide_interval():
     low, high = found.pse_interval
     assert found.pse == pytest.approx(-15, abs=6)
     assert (high if high is not None else np.inf) - (low if low is not None else -np.inf) > 3
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (451, 480)])
+def test_wilson_is_scipys(k, n):
+    theirs = binomtest(k, n).proportion_ci(method="wilson")
+    np.testing.assert_allclose(wilson(np.array(k), np.array(n)), (theirs.low, theirs.high), atol=1e-12)

@@ -1,0 +1,138 @@
+"""Do heat maps fall on the shapes that decide? CAM, Grad-CAM of every layer and LIME, on shapes of known place.
+
+    python -m pipeline.localize.explain
+
+Of the shapes study's networks, each on test images of its density, for the class that it chose; against the same
+network with random weights. Intervals are Student's 95% over images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import safetensors.numpy
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline import training
+from pipeline.localize import heat
+from pipeline.localize.network import as_input, resnet18
+from pipeline.localize.paths import HEAT_MAPS, METRICS, PLOTS, network_of, network_weights, test_name
+from pipeline.localize.scenes import CIRCLE, SQUARE, Scenes, load
+from pipeline.localize.summaries import mean_with_interval, paired
+from pipeline.params import Params, load_params
+from pipeline.shards import item_rng
+from pipeline.stage import run, write_bytes, write_json
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+MEASURES = ("chosen", "other", "background", "chosen_times_area", "pointing", "iou", "deletion", "insertion")
+SHOWN = 6  # images of the sheet of pictures
+
+
+def heat_maps(network: nn.Module, inputs: Tensor, target: Tensor, params: Params, key: str) -> dict[str, np.ndarray]:
+    """Energies [N, H, W] by method, of inputs [N, 1, H, W] and the class [N] that is to be explained."""
+    side = inputs.shape[-1]
+    maps = {
+        f"grad-cam {layer}": heat.energies(heat.grad_cam(network, network.get_submodule(layer), inputs, target), side)
+        for layer in LAYERS
+    }
+    with torch.no_grad():
+        last = nn.Sequential(*list(network.children())[:-2])(inputs)  # all but the pooling and the dense layer
+    maps["cam"] = heat.energies(heat.cam(last, network.fc.weight.detach()[target]), side)
+    torch.manual_seed(int(item_rng(params.seed, f"localize/explain/{key}").integers(2**63)))
+    grid, samples = params.localize.grid, params.at_scale.localize.lime_samples
+    with torch.no_grad():
+        weights = [heat.lime(network, image, int(c), grid, samples) for image, c in zip(inputs, target, strict=True)]
+    maps["lime"] = heat.energies(torch.stack(weights), side, mode="nearest")
+    return maps
+
+
+def measure(
+    network: nn.Module, scenes: Scenes, inputs: Tensor, chosen: Tensor, maps: dict[str, np.ndarray], seed: int
+) -> pd.DataFrame:
+    """One row an image and method: how the energy lies on the shapes of the chosen kind, and what it is good for."""
+    side, rows = inputs.shape[-1], []
+    masks = [shapes.mask(side) for shapes in scenes.shapes]
+    for method, energy in maps.items():
+        for i, (key, mask) in enumerate(zip(scenes.keys, masks, strict=True)):
+            label = (SQUARE, CIRCLE)[int(chosen[i])]
+            mine, others = mask == label, (mask != label) & (mask > 0)
+            if not mine.any():  # no pixel of the kind that it chose
+                continue
+            rng = item_rng(seed, f"localize/explain/{method}/{key}")
+            found = heat.location(energy[i], mine, rng)
+            defined = bool(energy[i].any())
+            rows.append(
+                {
+                    "image": key,
+                    "method": method,
+                    "defined": defined,
+                    "chosen": found["share"],
+                    "other": energy[i][others].sum() if defined else np.nan,
+                    "background": energy[i][mask == 0].sum() if defined else np.nan,
+                    "chosen_times_area": found["share"] / mine.mean(),
+                    "pointing": found["pointing"],
+                    "iou": found["iou"],
+                    **heat.faithfulness(network, inputs[i], energy[i], int(chosen[i]), rng),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def main() -> str:
+    params = load_params()
+    training.configure(params.seed, "localize/explain", params.threads)
+    device = training.device()
+    tables, summaries, pictures = [], [], {}
+    for density in tqdm(params.localize.explained, "localize/explain", disable=None, leave=False):
+        trained, untrained = (resnet18().to(device).eval() for _ in range(2))
+        training.load_weights(network_weights(density), trained)
+        scenes = load(test_name(density), params.shapes.scene.canvas, params.at_scale.localize.explained_images)
+        inputs = as_input(torch.from_numpy(scenes.pixels).to(device))
+        with torch.no_grad():
+            chosen = trained(inputs).argmax(dim=1)
+        by_state = {}
+        for state, network in (("trained", trained), ("random", untrained)):
+            maps = heat_maps(network, inputs, chosen, params, f"{density}/{state}")
+            # whatever the map was made by, it is the trained network's decision that it should explain
+            by_state[state] = measure(trained, scenes, inputs, chosen, maps, params.seed)
+            tables.append(by_state[state].assign(network=network_of(density), weights=state))
+            pictures |= {
+                f"{density}/{state}/{method}": energy[:SHOWN].astype(np.float32) for method, energy in maps.items()
+            }
+        pictures[f"{density}/pixels"] = scenes.pixels[:SHOWN]
+        pictures[f"{density}/chosen"] = chosen[:SHOWN].cpu().numpy()
+        area = np.mean([[(s.mask(64) == label).mean() for label in (0, SQUARE, CIRCLE)] for s in scenes.shapes], axis=0)
+        for method, rows in by_state["trained"].groupby("method", sort=False):
+            control = by_state["random"][by_state["random"]["method"] == method]
+            for name in MEASURES:
+                summaries.append(
+                    {
+                        "network": network_of(density),
+                        "method": method,
+                        "measure": name,
+                        "images": len(rows),
+                        "undefined": int((~rows["defined"]).sum()),
+                        **mean_with_interval(rows[name].to_numpy(), "value"),
+                        **mean_with_interval(control[name].to_numpy(), "random"),
+                        **paired(rows.set_index("image")[name], control.set_index("image")[name]),
+                        "area_square": area[SQUARE],
+                        "area_circle": area[CIRCLE],
+                    }
+                )
+    table = pd.concat(tables, ignore_index=True)
+    write_bytes(HEAT_MAPS, safetensors.numpy.save(pictures))
+    write_json(PLOTS / "explanations.json", summaries)
+    numbers: dict = {}
+    for row in summaries:
+        of_network = numbers.setdefault(row["network"], {})
+        of_network.setdefault(row["method"], {})[row["measure"]] = {
+            name: row[name] for name in ("value", "value_low", "value_high", "random", "gain", "gain_low", "gain_high")
+        }
+    write_json(METRICS / "explanations.json", numbers)
+    return f"{len(table):,} heat maps"
+
+
+if __name__ == "__main__":
+    run(main)

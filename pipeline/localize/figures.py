@@ -1,0 +1,249 @@
+"""Counters on purpose beside the one that was not asked to count; heat maps; what is read from layers; moved scenes.
+
+python -m pipeline.localize.figures
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import safetensors.numpy
+from matplotlib.axes import Axes
+
+from pipeline.figures import COLOURS, SEQUENTIAL, figure
+from pipeline.localize.paths import CLASSIFY, CLIP_HEAT_MAPS, HEAT_MAPS, PLOTS, TRUE_MASK
+from pipeline.params import load_params
+from pipeline.psychometric import probability
+from pipeline.stage import run
+
+FIGURES = PLOTS / "figures"
+GREY = "#888888"
+
+
+def read(name: str) -> pd.DataFrame:
+    return pd.DataFrame(json.loads((PLOTS / f"{name}.json").read_text())).replace({None: np.nan})
+
+
+def looks(names: list[str]) -> dict[str, dict]:
+    """How each observer's line is drawn: the classifier black, what true masks would give dashed."""
+    colours = iter(COLOURS)
+    fixed = {CLASSIFY: {"color": "#000000", "lw": 2.2}, TRUE_MASK: {"color": GREY, "ls": "--"}}
+    return {name: {"label": name, **(fixed.get(name) or {"color": next(colours)})} for name in names}
+
+
+def band(ax: Axes, x: object, rows: pd.DataFrame, column: str, look: dict) -> None:
+    values = rows[[column, f"{column}_low", f"{column}_high"]].astype(float)
+    ax.plot(x, values[column], "o", **{"ls": "-"} | look)
+    ax.fill_between(x, values[f"{column}_low"], values[f"{column}_high"], color=look["color"], alpha=0.13, lw=0)
+
+
+def comparison(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
+    """The question's answer: accuracy by margin and density, and what is answered, with the fitted functions."""
+    densities, names = sorted(margins["density"].unique()), list(dict.fromkeys(margins["counter"]))
+    look = looks(names)
+    fine = np.linspace(margins["margin"].min(), margins["margin"].max(), 200)
+    layout = {"nrows": 2, "ncols": len(densities), "sharex": True, "sharey": True, "squeeze": False}
+    with figure(FIGURES / "comparison.png", figsize=(3.7 * len(densities), 6.6), **layout) as (drawing, axes):
+        for column, density in enumerate(densities):
+            for name in names:
+                rows = margins[(margins["density"] == density) & (margins["counter"] == name)]
+                band(axes[0, column], rows["margin"], rows, "accuracy", look[name])
+                axes[1, column].plot(rows["margin"], rows["circle"].astype(float), "o", color=look[name]["color"])
+                fit = bias[(bias["density"] == density) & (bias["counter"] == name)].iloc[0]
+                curve = probability(fine, fit["intercept"], fit["slope"], fit["lapse"])
+                axes[1, column].plot(fine, curve, **look[name])
+            axes[0, column].set_title(f"{density} shapes")
+            axes[1, column].set_xlabel("circles - squares")
+            for ax in axes[:, column]:
+                ax.axhline(0.5, color=GREY, lw=1, ls=":")
+                ax.axvline(0, color=GREY, lw=1, ls=":")
+                ax.set(ylim=(-0.02, 1.02), xticks=sorted(margins["margin"].unique()))
+        axes[0, 0].set_ylabel("accuracy")
+        axes[1, 0].set_ylabel("fraction answered 'circle'")
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
+
+
+def counting(counts: pd.DataFrame, detection: pd.DataFrame, masks: pd.DataFrame, tests: pd.DataFrame) -> None:
+    """Accuracy, error of the counts, AP and IoU by the density of the test images."""
+    look = looks(list(dict.fromkeys(tests["counter"])))
+    with figure(FIGURES / "by_density.png", ncols=4, figsize=(15, 3.9)) as (drawing, axes):
+        for name, rows in tests.groupby("counter", sort=False):
+            band(axes[0], rows["density"], rows, "accuracy", look[name])
+        for name, rows in counts.groupby("counter", sort=False):
+            band(axes[1], rows["density"], rows, "error", look[name])
+        for name, rows in detection.groupby("counter", sort=False):
+            for column, style in (("ap50", "-"), ("ap", "--"), ("ap75", ":")):
+                label = f"{name}, {column.upper()}"
+                axes[2].plot(rows["density"], rows[column], "o", ls=style, color=look[name]["color"], label=label)
+        for colour, (name, rows) in zip(COLOURS[3:], masks.groupby("class", sort=False), strict=False):
+            axes[3].plot(rows["density"], rows["iou"].astype(float), "o-", color=colour, label=name)
+        axes[0].set(title="Majority chosen rightly", ylabel="accuracy", ylim=(0.4, 1.02))
+        axes[1].set(title="Counts are off by", ylabel="shapes of a kind and image, mean")
+        axes[2].set(title="Boxes (COCO)", ylabel="average precision", ylim=(0, 1.02))
+        axes[3].set(title="Pixels", ylabel="IoU (Jaccard index)", ylim=(0, 1.02))
+        for ax in axes:
+            ax.set_xlabel("density of the test images")
+        for ax in axes[2:]:
+            ax.legend()
+        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(look))
+
+
+def heat_sheet(density: int) -> None:
+    """What each method shows of a few scenes, the network trained and with random weights."""
+    maps = safetensors.numpy.load(HEAT_MAPS.read_bytes())
+    pixels, chosen = maps[f"{density}/pixels"], maps[f"{density}/chosen"]
+    columns = [
+        name.split("/", 1)[1] for name in sorted(maps) if name.startswith(f"{density}/") and name.count("/") == 2
+    ]
+    columns.sort(key=lambda name: name.startswith("random"))
+    layout = {"nrows": len(pixels), "ncols": 1 + len(columns), "squeeze": False}
+    with figure(
+        PLOTS / f"heat_maps_{density}.png", figsize=(1.25 * (1 + len(columns)), 1.4 * len(pixels)), **layout
+    ) as (
+        _,
+        axes,
+    ):
+        for row, image in enumerate(pixels):
+            for ax in axes[row]:
+                ax.axis("off")
+            axes[row, 0].imshow(image, cmap="gray")
+            axes[row, 0].set_title(f"chosen: {('square', 'circle')[chosen[row]]}", fontsize=7, loc="center")
+            for ax, name in zip(axes[row, 1:], columns, strict=True):
+                energy = maps[f"{density}/{name}"][row]
+                ax.imshow(energy, cmap=SEQUENTIAL, vmin=0)
+                ax.contour(image, [127], colors="w", linewidths=0.4)
+                if not row:
+                    ax.set_title(name.replace("/", "\n"), fontsize=7, loc="center")
+
+
+def explanations(rows: pd.DataFrame) -> None:
+    """Where the heat is, against the shapes' area, and what it is good for; trained against random weights."""
+    panels = {
+        "chosen_times_area": ("Heat on the chosen kind", "share, in multiples of its area"),
+        "iou": ("IoU with the chosen kind's mask", "Jaccard index"),
+        "pointing": ("Hottest pixel on the chosen kind", "share of images"),
+        "deletion": ("Deletion: lower is better", "mean probability"),
+        "insertion": ("Insertion: higher is better", "mean probability"),
+    }
+    network = rows["network"].iloc[0]
+    with figure(FIGURES / "explanations.png", ncols=len(panels), figsize=(3.1 * len(panels), 3.8)) as (drawing, axes):
+        for ax, (measure, (title, label)) in zip(axes, panels.items(), strict=True):
+            these = rows[(rows["measure"] == measure) & (rows["network"] == network)]
+            for place, (column, name) in enumerate((("value", "trained"), ("random", "random weights"))):
+                values = these[[column, f"{column}_low", f"{column}_high"]].astype(float)
+                errors = [values[column] - values[f"{column}_low"], values[f"{column}_high"] - values[column]]
+                at = np.arange(len(these)) + (place - 0.5) * 0.3
+                ax.errorbar(values[column], at, xerr=errors, fmt="o", color=COLOURS[place], label=name)
+            ax.set_yticks(range(len(these)), these["method"] if ax is axes[0] else [""] * len(these))
+            ax.invert_yaxis()
+            ax.set(title=title, xlabel=label)
+        axes[0].axvline(1, color=GREY, lw=1, ls=":")
+        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def clip_sheet() -> None:
+    """What CLIP's similarity to the scene's own caption, and to another's, rests on."""
+    maps = safetensors.numpy.load(CLIP_HEAT_MAPS.read_bytes())
+    images = sorted({name.split("/")[0] for name in maps})
+    columns = [name.split("/", 1)[1] for name in sorted(maps) if name.startswith("0/") and name.count("/") == 2]
+    size = (1.25 * (1 + len(columns)), 1.55 * max(len(images), 1))
+    layout = {"nrows": max(len(images), 1), "ncols": 1 + len(columns), "squeeze": False}
+    with figure(FIGURES / "clip_heat_maps.png", figsize=size, **layout) as (drawing, axes):
+        if not images:
+            drawing.suptitle("where things are is not known of this pool's images", fontsize=9)
+        for ax in axes.flat:
+            ax.axis("off")
+        for row, image in zip(axes, images, strict=False):
+            row[0].imshow(maps[f"{image}/pixels"])
+            row[0].set_title(bytes(maps[f"{image}/caption"]).decode().replace(", ", ",\n")[:60], fontsize=5, loc="left")
+            for ax, name in zip(row[1:], columns, strict=True):
+                ax.imshow(maps[f"{image}/{name}"], cmap=SEQUENTIAL, vmin=0)
+                if image == images[0]:
+                    ax.set_title(name.replace("/", "\n"), fontsize=6, loc="center")
+
+
+def read_outs(rows: pd.DataFrame) -> None:
+    """R2 of each count by layer."""
+    sets, layers = list(dict.fromkeys(rows["images_of"])), list(dict.fromkeys(rows["layer"]))
+    with figure(FIGURES / "readout.png", ncols=len(sets), figsize=(5 * len(sets), 4.2), sharey=True) as (drawing, axes):
+        for ax, images_of in zip(axes, sets, strict=True):
+            for colour, target in zip(COLOURS, dict.fromkeys(rows["target"]), strict=False):
+                for state, style in (("trained", "-"), ("random", "--")):
+                    these = rows[
+                        (rows["images_of"] == images_of) & (rows["target"] == target) & (rows["weights"] == state)
+                    ]
+                    band(
+                        ax,
+                        range(len(layers)),
+                        these,
+                        "r2",
+                        {"color": colour, "ls": style, "label": f"{target}, {state}"},
+                    )
+            ax.axhline(0, color=GREY, lw=1, ls=":")
+            ax.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
+            ax.set(title=f"Images of {images_of.removesuffix(' density')}", ylim=(-0.3, 1.02))
+        axes[0].set_title("Images of the network's own density")
+        axes[0].set_ylabel("R2 of held-out images")
+        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+def units(found: pd.DataFrame, ablated: pd.DataFrame) -> None:
+    """Units that follow one count, and what decisions become without them."""
+    with figure(FIGURES / "units.png", ncols=2, figsize=(9.5, 4.2)) as (_, axes):
+        for colour, (kind, rows) in zip(COLOURS, found.groupby("follows", sort=False), strict=False):
+            chosen = rows[["r_squares", "r_circles"]].astype(float)
+            axes[0].plot(chosen["r_squares"], chosen["r_circles"], "o", color=colour, label=f"chosen to follow {kind}s")
+            without = ablated[ablated["follow"] == kind]
+            axes[1].plot(without["units"], without["changed"], "o-", color=colour, label=f"that follow {kind}s")
+        axes[1].plot(without["units"], without["changed_by_chance"], "o--", color=GREY, label="by chance, mean")
+        axes[1].plot(
+            without["units"], without["changed_by_chance_high"], ":", color=GREY, label="by chance, 95th percentile"
+        )
+        for line in (axes[0].axhline, axes[0].axvline):
+            line(0, color=GREY, lw=1, ls=":")
+        limits = {"xlim": (-1.03, 1.03), "ylim": (-1.03, 1.03)}
+        axes[0].set(title="Units, on images that did not choose them", **limits)
+        axes[0].set(xlabel="correlation with squares, circles held", ylabel="correlation with circles, squares held")
+        axes[1].set(title="Decisions without units", xlabel="units held at their mean", ylabel="decisions changed")
+        axes[1].set_xscale("log", base=2)
+        for ax in axes:
+            ax.legend()
+
+
+def shifts(rows: pd.DataFrame) -> None:
+    """How many decisions change when the scene moves."""
+    ways = list(dict.fromkeys(rows["way"]))
+    titles = {"rolled": "Rolled: nothing is lost", "cut": "Cut: what leaves is gone"}
+    with figure(FIGURES / "shifts.png", ncols=len(ways), figsize=(4.6 * len(ways), 3.9), sharey=True) as (
+        drawing,
+        axes,
+    ):
+        for ax, way in zip(axes, ways, strict=True):
+            for colour, (padding, these) in zip(
+                COLOURS, rows[rows["way"] == way].groupby("padding", sort=False), strict=False
+            ):
+                band(ax, these["shift"], these, "changed", {"color": colour, "label": f"{padding} padding"})
+            ax.set(title=titles[way], xlabel="pixels moved by")
+        axes[0].set(ylabel="decisions changed")
+        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+
+
+def main() -> str:
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    comparison(read("margins"), read("bias"))
+    counting(read("counts"), read("detection"), read("masks"), read("tests"))
+    explained = load_params().localize.explained
+    for density in explained:
+        heat_sheet(density)
+    explanations(read("explanations"))
+    clip_sheet()
+    read_outs(read("readout"))
+    units(read("units"), read("ablations"))
+    shifts(read("shifts"))
+    return f"{7 + len(explained)} figures"
+
+
+if __name__ == "__main__":
+    run(main)
