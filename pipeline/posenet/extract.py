@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline import training
+from pipeline.padding import pad_with
 from pipeline.params import Params, load_params
 from pipeline.posenet import backbones
 from pipeline.posenet.paths import IMAGES, features_path, layers_path
@@ -51,7 +52,7 @@ def prepare(name: str, variant: str, params: Params, train: np.ndarray, device: 
     state, padding = variant.split("-")
     weights = weights_of(name, params) if state == "trained" else None
     network = copy.deepcopy(unpadded(name, weights, params.seed, params.threads))
-    network = backbones.pad_with(network, padding)
+    network = pad_with(network, padding)
     network = network.to(device, memory_format=torch.channels_last)
     sample = torch.from_numpy(train[:CALIBRATION]).to(device)
     if state == "random":

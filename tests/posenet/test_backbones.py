@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn.functional import interpolate
 from torchvision import models
 
+from pipeline.padding import pad_with
 from pipeline.posenet import backbones
-from pipeline.posenet.backbones import Extractor, as_input, build, calibrate, load, node_names, pad_with, read_out
+from pipeline.posenet.backbones import Extractor, as_input, build, calibrate, load, node_names, read_out
 from pipeline.stage import UserError
 
 

@@ -1,0 +1,183 @@
+"""Tables of who counted what: by hand, and against known cases of the measures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from pipeline.localize import compare
+from pipeline.localize.paths import CLASSIFY
+from pipeline.localize.scenes import shard_path
+from pipeline.localize.summaries import mean_with_interval, paired
+from pipeline.params import load_params
+from pipeline.shards import write_shard
+
+
+def params(**changes):
+    loaded = load_params()
+    shapes = loaded.shapes.model_copy(update={"margin_densities": [10], "margins": [-2, 2]})
+    scale = loaded.scales.laptop
+    localize = scale.localize.model_copy(update={"test_images": 2})
+    scales = loaded.scales.model_copy(update={"laptop": scale.model_copy(update={"localize": localize})})
+    return loaded.model_copy(
+        update={"shapes": shapes, "densities": [10], "scale": "laptop", "scales": scales} | changes
+    )
+
+
+def answers(name: str, correct: list[bool | None], **columns) -> pd.DataFrame:
+    n = len(correct)
+    return pd.DataFrame(
+        {
+            "observer": name,
+            "condition": [f"margins/density-10/margin{'-2' if i < n // 2 else '+2'}" for i in range(n)],
+            "image": [f"{i:06d}" for i in range(n)],
+            "correct": pd.array(correct, dtype="boolean"),
+            **columns,
+        }
+    )
+
+
+def test_mcnemar_by_hand():
+    theirs = answers(CLASSIFY, [True] * 3 + [False] * 7 + [True] * 10)
+    mine = answers("ssd", [True] * 9 + [False] + [True] * 8 + [False] * 2)
+    table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
+    assert table.loc["all", ["images", "only_counter_right", "only_classifier_right"]].tolist() == [20, 6, 2]
+    assert table.loc["all", "gain"] == pytest.approx(4 / 20)
+    assert table.loc["all", "p"] == pytest.approx(binomtest(6, 8).pvalue)
+    assert table.loc["-2", ["only_counter_right", "only_classifier_right"]].tolist() == [6, 0]
+    assert table.loc["-2", "p"] == pytest.approx(2 * 0.5**6)
+    assert table.loc["2", "gain"] == pytest.approx(-2 / 10)
+    # the interval of a paired difference: variance (b + c - (b - c)^2 / n) / n^2
+    spread = 1.959964 * np.sqrt(6 + 2 - 16 / 20) / 20
+    assert table.loc["all", "gain_high"] - table.loc["all", "gain"] == pytest.approx(spread, rel=1e-4)
+
+
+def test_trials_without_a_right_answer_are_left_out():
+    theirs, mine = answers(CLASSIFY, [True, None, None, True]), answers("ssd", [False, None, True, True])
+    table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
+    assert table.loc["all", "images"] == 2
+
+
+def test_holm_by_hand():
+    # sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2 (raised to the one before), 0.5
+    np.testing.assert_allclose(compare.holm(np.array([0.5, 0.01, 0.03, 0.02])), [0.5, 0.04, 0.06, 0.06])
+    assert compare.holm(np.array([0.9, 0.8])).max() == 1
+
+
+def test_errors_of_counts_by_hand():
+    rows = pd.DataFrame(
+        {
+            "condition": "test/density-10",
+            "squares": [4, 6],
+            "circles": [6, 4],
+            "counted_squares": [3.0, 6.0],
+            "counted_circles": [8.0, 4.0],
+        }
+    )
+    row = compare.count_table({"ssd": rows, CLASSIFY: rows[["condition"]]}, params()).iloc[0]
+    assert row["error"] == pytest.approx((1.5 + 0) / 2)  # one square too few, two circles too many; none
+    assert row["difference_error"] == pytest.approx((3 + 0) / 2)
+    assert row["too_many"] == pytest.approx(0.5)
+
+
+def test_true_masks_answer_by_their_components():
+    rows = answers("segment", [True, True, None, True], category=["circle", "square", "tie", "square"]).assign(
+        counter="segment", true_mask_squares=[3, 5, 2, 1], true_mask_circles=[4, 5, 1, 2]
+    )
+    found = compare.from_true_masks(rows)
+    assert found["response"].tolist() == ["circle", "square", "square", "circle"]  # a tie is a square
+    assert found["correct"].fillna(False).tolist() == [True, True, False, False]
+    assert found["correct"].isna().tolist() == [False, False, True, False]
+
+
+@pytest.fixture
+def two_scenes(tmp_path, monkeypatch):
+    """Two scenes of one circle and one square each, 32 canvas units apart from one another."""
+    import io
+
+    import matplotlib.image
+
+    monkeypatch.chdir(tmp_path)
+    buffer = io.BytesIO()
+    matplotlib.image.imsave(buffer, np.zeros((8, 8)), cmap="gray", format="png")
+    shapes = {"kind": ["circle", "square"], "x": [64, 128], "y": [64, 128], "size": [16, 32], "grey": [255, 255]}
+    record = json.dumps({"circles": 1, "squares": 1, "shapes": shapes}).encode()
+    samples = [{"__key__": f"{i:06d}", "png": buffer.getvalue(), "json": record} for i in range(2)]
+    write_shard(shard_path("test/density-10"), samples)
+
+
+def found(*rows: tuple) -> pd.DataFrame:
+    boxes = pd.DataFrame(rows, columns=["image", "label", "score", "x0", "y0", "x1", "y1"])
+    return boxes.assign(**{name: boxes[name] / 256 for name in ("x0", "y0", "x1", "y1")})
+
+
+CIRCLES = [(f"{i:06d}", 2, 0.9, 48, 48, 80, 80) for i in range(2)]
+SQUARES = [(f"{i:06d}", 1, 0.8, 112, 112, 144, 144) for i in range(2)]
+
+
+def test_average_precision_of_known_boxes(two_scenes):
+    perfect = compare.average_precision(found(*CIRCLES, *SQUARES), 10, params())
+    assert perfect == pytest.approx({"ap": 1, "ap50": 1, "ap75": 1, "ap50_square": 1, "ap50_circle": 1})
+    kinds_exchanged = compare.average_precision(
+        found(*((i, 3 - k, *r) for i, k, *r in CIRCLES + SQUARES)), 10, params()
+    )
+    assert kinds_exchanged["ap50"] == 0
+    # COCO interpolates at 101 recalls: one of two found gives precision 1 up to recall 0.5, 51 of 101
+    half = compare.average_precision(found(CIRCLES[0], *SQUARES), 10, params())
+    assert half["ap50_circle"] == pytest.approx(51 / 101)
+    assert half["ap50_square"] == 1
+    # 32 x 24 within 32 x 32: IoU 0.75, right up to that threshold: six of ten
+    cut = [(i, k, s, x0, y0, x1, y1 - 8) for i, k, s, x0, y0, x1, y1 in CIRCLES + SQUARES]
+    loose = compare.average_precision(found(*cut), 10, params())
+    assert (loose["ap50"], loose["ap75"], loose["ap"]) == (1, 1, pytest.approx(0.6))
+    assert compare.average_precision(found(), 10, params())["ap50"] == 0
+
+
+def test_a_better_scored_false_box_costs_precision(two_scenes):
+    false = [("000000", 2, 0.95, 200, 200, 240, 240)]
+    # circles found: false, true, true: precisions 1/2 and 2/3, interpolated to 2/3 everywhere
+    assert compare.average_precision(found(*false, *CIRCLES, *SQUARES), 10, params())["ap50_circle"] == pytest.approx(
+        2 / 3
+    )
+
+
+def test_masks_by_hand():
+    rows = pd.DataFrame(
+        {
+            "condition": "test/density-10",
+            **{f"intersection_{k}": [2, 4] for k in ("background", "square", "circle")},
+            **{f"union_{k}": [4, 8] for k in ("background", "square")},
+            "union_circle": [0, 0],
+        }
+    )
+    table = compare.mask_table({"segment": rows}, params()).set_index("class")["iou"]
+    assert table["square"] == 0.5
+    assert np.isnan(table["circle"])  # nowhere: undefined
+
+
+def test_costs_are_those_of_resnet18(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    none = params(localize=load_params().localize.model_copy(update={"counters": []}))
+    curve = compare.network_curve(none.localize.density)
+    curve.parent.mkdir(parents=True)
+    curve.write_text("network,images_seen\nM50,32\nM50,640\n")
+    row = compare.cost_table(none).iloc[0]
+    # torchvision's 11,689,512 with 1,000 classes and three input channels
+    assert row["parameters"] == 11_689_512 - 2 * 64 * 49 - 513 * 998
+    # 1.814 GMAC at 224 x 224 (torchvision's documentation); two operations each, less for one channel and 64 x 64
+    assert row["gflops_to_look"] == pytest.approx(2 * 1.814 * (64 / 224) ** 2, rel=0.06)
+    assert row["images_seen"] == 640
+
+
+def test_means_have_students_interval():
+    found = mean_with_interval(np.array([1.0, 3.0, np.nan]), "x")
+    assert found["x"] == 2
+    assert found["x_high"] - 2 == pytest.approx(12.706205 * np.sqrt(2) / np.sqrt(2), rel=1e-6)
+    assert np.isnan(mean_with_interval(np.array([5.0]), "x")["x_low"])
+    assert np.isnan(mean_with_interval(np.array([]), "x")["x"])
+    gain = paired(pd.Series({"a": 3.0, "b": 5.0}), pd.Series({"b": 4.0, "a": 1.0}))
+    assert gain["gain"] == 1.5

@@ -1,0 +1,235 @@
+"""The stages as a person runs them: what they write, killed and continued, and fed with what does not fit."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+from conftest import (
+    assert_one_line_error,
+    copy_params,
+    digests,
+    edit_params,
+    run_killed,
+    stage_command,
+    stage_environment,
+)
+
+from pipeline.training import save_weights
+
+COUNTERS = ["regress", "ssd", "faster_rcnn", "segment"]
+SMALL = {
+    "densities": [10],
+    "localize.density": 10,
+    "localize.counters": COUNTERS,
+    "localize.shifts": [1, 32],
+    "shapes.margin_densities": [10],
+    "shapes.margins": [-2, 2],
+    "shapes.variants.density": 10,
+    "posenet.counter_density": 10,
+}
+STAGES = [
+    ("shapes.generate", "--density", 10),
+    ("shapes.margin_sets",),
+    ("shapes.train", "--density", 10),
+    ("shapes.predict", "--group", "paper"),
+    *[("localize.train", "--counter", name) for name in COUNTERS],
+    *[("localize.count", "--counter", name) for name in COUNTERS],
+    ("localize.compare",),
+    ("localize.explain",),
+    ("localize.probe",),
+    ("localize.shift",),
+    ("countclip.pool",),
+    ("countclip.pretrain",),
+    ("localize.explain_clip",),
+    ("localize.figures",),
+]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages have run."""
+    folder = tmp_path_factory.mktemp("localize")
+    copy_params(folder, **SMALL)
+    (folder / "pipeline/countclip").mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[2] / "pipeline/countclip/small-clip.json", folder / "pipeline/countclip")
+    for stage in STAGES:
+        subprocess.run(stage_command(*stage), cwd=folder, env=stage_environment(), check=True)
+    return folder
+
+
+@pytest.fixture
+def copy(done: Path, work_in_copy: Callable[[Path], Path]) -> Path:
+    """The current folder is a copy of it."""
+    return work_in_copy(done)
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    return pd.DataFrame(json.loads((folder / f"plots/localize/{name}.json").read_text()))
+
+
+@pytest.mark.parametrize("counter", COUNTERS)
+def test_answers_follow_from_the_counts(done, counter):
+    table = pd.read_parquet(done / f"data/localize/counted/{counter}/answers.parquet")
+    assert len(table) == 4 + 2 * 4  # four test images; two margins of four
+    more_circles = table["counted_circles"] > table["counted_squares"]
+    assert (table["response"].astype(str) == np.where(more_circles, "circle", "square")).all()
+    majority = np.where(table["circles"] > table["squares"], "circle", "square")
+    assert (table["category"].astype(str) == majority).all()
+    assert (table["correct"] == (table["category"].astype(str) == table["response"].astype(str))).all()
+    margins = table[table["condition"].astype(str) == "margins/density-10/margin-2"]
+    assert (margins["circles"] - margins["squares"] == -2).all()
+
+
+@pytest.mark.parametrize("counter", ["ssd", "faster_rcnn"])
+def test_counts_of_detectors_are_their_boxes_above_the_threshold(done, counter):
+    answers = pd.read_parquet(done / f"data/localize/counted/{counter}/answers.parquet").astype({"image": str})
+    boxes = pd.read_parquet(done / f"data/localize/counted/{counter}/boxes.parquet").astype({"image": str})
+    threshold = json.loads((done / f"metrics/localize/training/{counter}.json").read_text())["threshold"]
+    assert set(boxes["condition"]) <= {"test/density-10"}
+    kept = boxes[boxes["score"] >= np.float32(threshold)]
+    for _, row in answers[answers["condition"].astype(str) == "test/density-10"].iterrows():
+        these = kept[kept["image"] == row["image"]]
+        assert (these["label"] == 2).sum() == row["counted_circles"]
+        assert (these["label"] == 1).sum() == row["counted_squares"]
+
+
+def test_all_are_compared_on_the_same_trials(done):
+    tables = {path.stem: pd.read_parquet(path) for path in (done / "data/localize/predictions").glob("*.parquet")}
+    assert set(tables) == {"classify", *COUNTERS}
+    trials = {name: table[["condition", "image"]].astype(str) for name, table in tables.items()}
+    for name in COUNTERS:
+        pd.testing.assert_frame_equal(trials[name], trials["classify"])
+    theirs = pd.read_parquet(done / "data/shapes/predictions/paper/M10.parquet").astype(
+        {"condition": str, "image": str}
+    )
+    merged = tables["classify"].astype({"condition": str, "image": str}).merge(theirs, on=["condition", "image"])
+    assert (merged["response_x"].astype(str) == merged["response_y"].astype(str)).all()
+    margins = read(done, "margins")
+    assert set(margins["counter"]) == {"classify", *COUNTERS, "true mask"}
+    row = margins[(margins["counter"] == "ssd") & (margins["margin"] == 2)].iloc[0]
+    ssd = tables["ssd"][tables["ssd"]["condition"].astype(str) == "margins/density-10/margin+2"]
+    assert row["accuracy"] == ssd["correct"].mean()
+    assert len(read(done, "cost")) == 5
+
+
+def test_every_heat_map_sums_to_one_or_is_none(done):
+    for name in ("heat_maps", "clip_heat_maps"):
+        maps = safetensors.numpy.load((done / f"data/localize/{name}.safetensors").read_bytes())
+        energies = [m for key, m in maps.items() if key.count("/") == 2]
+        assert len(energies) >= 12
+        for energy in energies:
+            totals = energy.reshape(-1, *energy.shape[-2:]).sum(axis=(1, 2))
+            assert np.all((np.abs(totals - 1) < 1e-4) | (totals == 0))
+
+
+def test_shares_of_heat_are_whole(done):
+    rows = read(done, "explanations")
+    rows = rows.pivot_table(index="method", columns="measure", values="value")[["chosen", "other", "background"]]
+    np.testing.assert_allclose(rows.dropna().astype(float).sum(axis=1), 1, atol=1e-5)
+    assert len(rows.dropna())
+
+
+def test_what_does_not_move_does_not_change(done):
+    rows = read(done, "shifts")
+    assert (rows.loc[rows["shift"] == 0, ["changed", "logits_apart"]] == 0).all(axis=None)
+    assert set(rows["padding"]) == {"zeros", "reflect", "circular"}
+
+
+def test_figures_are_there(done):
+    names = {path.name for path in (done / "plots/localize/figures").glob("*.png")}
+    assert names == {
+        "comparison.png",
+        "by_density.png",
+        "heat_maps_10.png",
+        "explanations.png",
+        "clip_heat_maps.png",
+        "readout.png",
+        "units.png",
+        "shifts.png",
+    }
+
+
+@pytest.mark.parametrize("counter", ["ssd", "segment"])
+def test_training_killed_at_random_moments_ends_in_the_same_bytes(copy, run_stage, counter):
+    longer = {f"scales.smoke.localize.training.{counter}.epochs": 6}
+    edit_params(copy / "params.yaml", longer)
+    assert run_stage("localize.train", "--counter", counter).returncode == 0
+    undisturbed = {name: digest for name, digest in digests(copy).items() if counter in name and "counted" not in name}
+    for name in undisturbed:
+        (copy / name).unlink()
+    moments = random.Random(0)
+    for _ in range(2):
+        run_killed("localize.train", "--counter", counter, wait_for=".checkpoints/*/*.pt", moments=moments, spread=0.3)
+    last = run_stage("localize.train", "--counter", counter)
+    assert last.returncode == 0, last.stderr
+    assert "continues at step" in last.stdout
+    assert {name: digests(copy)[name] for name in undisturbed} == undisturbed
+
+
+def test_a_checkpoint_of_another_counter_does_not_fit(copy, run_stage):
+    shutil.copy(copy / "models/localize/segment.safetensors", copy / "models/localize/ssd.safetensors")
+    assert_one_line_error(
+        run_stage("localize.count", "--counter", "ssd"), "models/localize/ssd.safetensors", "does not fit"
+    )
+
+
+@pytest.mark.parametrize("stage", ["explain", "probe", "shift"])
+def test_a_network_of_another_architecture_does_not_fit(copy, run_stage, stage):
+    from torchvision import models
+
+    save_weights(copy / "models/shapes/paper/M10.safetensors", models.squeezenet1_1(num_classes=2))
+    assert_one_line_error(run_stage(f"localize.{stage}"), "M10.safetensors", "does not fit ResNet")
+
+
+def test_an_unknown_counter(copy, run_stage):
+    assert_one_line_error(
+        run_stage("localize.train", "--counter", "guess"), "localize.counters", "'guess'", "regress, ssd"
+    )
+    edit_params(copy / "params.yaml", {"localize.counters": ["guess"]})
+    assert_one_line_error(run_stage("localize.train", "--counter", "guess"), "localize.counters", "'regress'")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "parts"),
+    [
+        ("localize.density", 55, ("localize.density", "[55]", "densities = [10]")),
+        ("localize.explained", [10, 80], ("localize.explained", "[80]")),
+        ("localize.anchors", [0.1, 0.3, 0.2], ("localize", "should grow")),
+        ("scales.smoke.localize.mask_size", 40, ("mask_size = 40", "multiple of")),
+        ("scales.smoke.localize.held_out", 30, ("held_out = 30", "32 training images")),
+        ("scales.smoke.localize.test_images", 9, ("test_images = 9", "8 only")),
+        ("scales.smoke.localize.training.ssd.batch_size", 17, ("batch_size = 17", "images = 16")),
+        ("localize.shifts", [0], ("localize.shifts.0",)),
+    ],
+)
+def test_settings_that_cannot_be(copy, run_stage, key, value, parts):
+    edit_params(copy / "params.yaml", {key: value})
+    assert_one_line_error(run_stage("localize.shift"), "params.yaml", *parts)
+
+
+def test_a_pool_whose_things_places_are_not_known(copy, run_stage):
+    import tarfile
+
+    from pipeline.shards import read_shard, write_shard
+
+    samples = [
+        {**s, "json": json.dumps({"caption": "a dog"}).encode()} for s in read_shard("data/countclip/pool/00000.tar")
+    ]
+    write_shard("data/countclip/pool/00000.tar", samples)
+    assert tarfile.is_tarfile("data/countclip/pool/00000.tar")
+    result = run_stage("localize.explain_clip")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((copy / "metrics/localize/clip_explanations.json").read_text()) == {
+        "images": 0,
+        "unknown": "where the things of this pool's images are",
+    }
+    assert run_stage("localize.figures").returncode == 0
