@@ -12,6 +12,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import safetensors.numpy
 from tqdm import tqdm
 
 from pipeline import training
@@ -22,6 +23,7 @@ from pipeline.localize.paths import (
     boxes_path,
     counted_path,
     margin_name,
+    masks_path,
     test_name,
     training_metrics,
     weights_path,
@@ -31,6 +33,8 @@ from pipeline.localize.segmentation import Segmenter, components, overlap
 from pipeline.params import Params, load_params
 from pipeline.predictions import write_predictions
 from pipeline.stage import run, write_bytes
+
+SHOWN = 4  # images of each test set
 
 
 def conditions(params: Params) -> dict[str, int | None]:
@@ -97,7 +101,7 @@ def main(counter: str) -> str:
     network.to(device)
     threshold = json.loads(training_metrics(counter).read_text())["threshold"]
 
-    answers, places = [], []
+    answers, places, masks = [], [], {}
     for condition, most in tqdm(conditions(params).items(), f"localize/count {counter}", disable=None, leave=False):
         scenes = load(condition, params.shapes.scene.canvas, most)
         with training.autocast(params.precision, device):
@@ -106,12 +110,16 @@ def main(counter: str) -> str:
         answers.append(rows.assign(**beside(network, scenes, found)))
         if isinstance(network, Detector) and condition.startswith("test/"):
             places.append(boxes(condition, scenes, found))
+        if isinstance(network, Segmenter) and condition.startswith("test/"):
+            masks[condition] = np.stack(found[:SHOWN])
     table = pd.concat(answers, ignore_index=True)
     write_predictions(counted_path(counter), table)
     if places:
         buffer = io.BytesIO()
         pd.concat(places, ignore_index=True).to_parquet(buffer, compression="zstd", index=False)
         write_bytes(boxes_path(counter), buffer.getvalue())
+    if masks:
+        write_bytes(masks_path(counter), safetensors.numpy.save(masks))
     return f"{len(table):,} images counted by {counter}"
 
 

@@ -103,7 +103,10 @@ def main() -> str:
             }
         pictures[f"{density}/pixels"] = scenes.pixels[:SHOWN]
         pictures[f"{density}/chosen"] = chosen[:SHOWN].cpu().numpy()
-        area = np.mean([[(s.mask(64) == label).mean() for label in (0, SQUARE, CIRCLE)] for s in scenes.shapes], axis=0)
+        area = np.mean(
+            [[(s.mask(inputs.shape[-1]) == label).mean() for label in (0, SQUARE, CIRCLE)] for s in scenes.shapes],
+            axis=0,
+        )
         for method, rows in by_state["trained"].groupby("method", sort=False):
             control = by_state["random"][by_state["random"]["method"] == method]
             for name in MEASURES:

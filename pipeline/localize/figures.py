@@ -11,15 +11,29 @@ import numpy as np
 import pandas as pd
 import safetensors.numpy
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Rectangle
 
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
-from pipeline.localize.paths import CLASSIFY, CLIP_HEAT_MAPS, HEAT_MAPS, PLOTS, TRUE_MASK
+from pipeline.localize.paths import (
+    CLASSIFY,
+    CLIP_HEAT_MAPS,
+    HEAT_MAPS,
+    PLOTS,
+    TRUE_MASK,
+    boxes_path,
+    masks_path,
+    test_name,
+    training_metrics,
+)
+from pipeline.localize.scenes import load
 from pipeline.params import load_params
 from pipeline.psychometric import probability
 from pipeline.stage import run
 
 FIGURES = PLOTS / "figures"
 GREY = "#888888"
+KINDS_COLOURED = ListedColormap(["#000000", COLOURS[1], COLOURS[5]])  # background, square, circle
 
 
 def read(name: str) -> pd.DataFrame:
@@ -88,6 +102,41 @@ def counting(counts: pd.DataFrame, detection: pd.DataFrame, masks: pd.DataFrame,
         for ax in axes[2:]:
             ax.legend()
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(look))
+
+
+def found_sheet(counters: list[str], densities: list[int], canvas: int) -> None:
+    """A scene of each density: its shapes, the boxes that were found, the pixels as they were named."""
+    boxes = {c: pd.read_parquet(boxes_path(c)) for c in counters if boxes_path(c).exists()}
+    masks = {c: safetensors.numpy.load(masks_path(c).read_bytes()) for c in counters if masks_path(c).exists()}
+    if not boxes and not masks:
+        return
+    rows = sorted({densities[0], densities[len(densities) // 2], densities[-1]})
+    columns = ["scene", *boxes, *(["true mask"] if masks else []), *masks]
+    layout = {"nrows": len(rows), "ncols": len(columns), "squeeze": False}
+    with figure(FIGURES / "found.png", figsize=(3.1 * len(columns), 3.3 * len(rows)), **layout) as (_, axes):
+        for line, density in zip(axes, rows, strict=True):
+            name = test_name(density)
+            scenes = load(name, canvas, 1)
+            pixels, shapes = scenes.pixels[0], scenes.shapes[0]
+            for ax, column in zip(line, columns, strict=True):
+                ax.axis("off")
+                ax.set_title(f"{column}, {density} shapes" if column == "scene" else column, fontsize=9)
+                if column in masks or column == "true mask":
+                    seen = masks[column][name][0] if column in masks else shapes.mask(256)
+                    ax.imshow(seen, cmap=KINDS_COLOURED, vmin=0, vmax=2, extent=(0, 1, 1, 0), interpolation="nearest")
+                    continue
+                ax.imshow(pixels, cmap="gray", extent=(0, 1, 1, 0))
+                if column == "scene":
+                    outlines = zip(shapes.boxes, shapes.label, strict=True)
+                else:
+                    threshold = json.loads(training_metrics(column).read_text())["threshold"]
+                    table = boxes[column]
+                    first = (table["condition"] == name) & (table["image"] == scenes.keys[0])
+                    kept = table[first & (table["score"] >= threshold)]
+                    outlines = zip(kept[["x0", "y0", "x1", "y1"]].to_numpy(), kept["label"], strict=True)
+                for (x0, y0, x1, y1), label in outlines:
+                    colour = KINDS_COLOURED(int(label))
+                    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour, lw=0.9))
 
 
 def heat_sheet(density: int) -> None:
@@ -234,7 +283,9 @@ def main() -> str:
     FIGURES.mkdir(parents=True, exist_ok=True)
     comparison(read("margins"), read("bias"))
     counting(read("counts"), read("detection"), read("masks"), read("tests"))
-    explained = load_params().localize.explained
+    params = load_params()
+    found_sheet(params.localize.counters, sorted(params.densities), params.shapes.scene.canvas)
+    explained = params.localize.explained
     for density in explained:
         heat_sheet(density)
     explanations(read("explanations"))
@@ -242,7 +293,7 @@ def main() -> str:
     read_outs(read("readout"))
     units(read("units"), read("ablations"))
     shifts(read("shifts"))
-    return f"{7 + len(explained)} figures"
+    return f"{8 + len(explained)} figures"
 
 
 if __name__ == "__main__":

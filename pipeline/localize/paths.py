@@ -40,6 +40,11 @@ def boxes_path(counter: str) -> Path:
     return DATA / f"counted/{counter}/boxes.parquet"
 
 
+def masks_path(counter: str) -> Path:
+    """What a segmenter named the pixels of the first images of each test set, for the figures."""
+    return DATA / f"counted/{counter}/masks.safetensors"
+
+
 def predictions_path(observer: str) -> Path:
     """The answers of all that are compared, for the study of error consistency too."""
     return DATA / f"predictions/{observer}.parquet"

@@ -149,6 +149,7 @@ def test_figures_are_there(done):
     assert names == {
         "comparison.png",
         "by_density.png",
+        "found.png",
         "heat_maps_10.png",
         "explanations.png",
         "clip_heat_maps.png",
