@@ -363,7 +363,7 @@ class LocalizeAtScale(Section):
     test_images: Annotated[int, Field(ge=1)]
     explained_images: Annotated[int, Field(ge=2)]
     lime_samples: Annotated[int, Field(ge=8)]
-    probe_images: Annotated[int, Field(ge=10)]
+    probe_images: Annotated[int, Field(ge=5)]
     shift_images: Annotated[int, Field(ge=2)]
     training: dict[Method, CounterTraining]
 
@@ -393,8 +393,10 @@ class Scale(Section):
                     f"localize.training.{counter}.images = {training.images} and held_out = {self.localize.held_out} "
                     f"are more than the {self.shapes.train_images} training images of shapes; lower one of them"
                 )
-        if self.localize.test_images > (least := self.shapes.images - self.shapes.train_images):
-            raise ValueError(f"localize.test_images = {self.localize.test_images}: shapes has {least} only")
+        tests = self.shapes.images - self.shapes.train_images
+        for key in ("test_images", "explained_images", "probe_images", "shift_images"):
+            if getattr(self.localize, key) > tests:
+                raise ValueError(f"localize.{key} = {getattr(self.localize, key)}: shapes has {tests} test images only")
         return self
 
 

@@ -27,6 +27,7 @@ from pipeline.localize.scenes import KINDS, Shapes
 CLASSES = 1 + len(KINDS)  # and background
 MOST = 400  # boxes an image: three times as many as a margin set has shapes
 LEAST_SCORE = 0.02  # of a box that is kept, for the curve of precision against recall
+FINE = 1024  # parts of a pixel
 NMS_IOU = 0.45  # of two boxes of one kind, the worse is dropped where they overlap more
 AS_THEY_ARE = {"image_mean": [0.0], "image_std": [1.0]}  # images are in 0..1 already
 
@@ -77,6 +78,13 @@ def ssd(size: int, stride: int, width: int, anchors: list[float], aspect_ratios:
     return Detector(SSD(pyramid, generator, (size, size), CLASSES, head=head, **AS_THEY_ARE, **kept))
 
 
+class FineAnchors(AnchorGenerator):
+    """torchvision's, in fractions of a pixel: it rounds to whole ones, and a small shape is no wider than that."""
+
+    def generate_anchors(self, scales: list[float], aspect_ratios: list[float], **options) -> Tensor:
+        return super().generate_anchors([size * FINE for size in scales], aspect_ratios, **options) / FINE
+
+
 def faster_rcnn(size: int, stride: int, width: int, anchors: list[float], aspect_ratios: list[float]) -> Detector:
     """Faster R-CNN: a region proposal network, and a second look at each region. Arguments as of `ssd`."""
     ratios = (1.0, *(r for ratio in aspect_ratios for r in (ratio, 1 / ratio)))
@@ -84,7 +92,7 @@ def faster_rcnn(size: int, stride: int, width: int, anchors: list[float], aspect
     looks = 5  # samples of a region, in each direction
     network = FasterRCNN(
         Pyramid(stride, width),
-        rpn_anchor_generator=AnchorGenerator(sizes, (ratios,) * len(LEVELS)),
+        rpn_anchor_generator=FineAnchors(sizes, (ratios,) * len(LEVELS)),
         box_roi_pool=MultiScaleRoIAlign([str(i) for i in range(len(LEVELS))], looks, 2, canonical_scale=size // 4),
         box_head=TwoMLPHead(width * looks**2, 2 * width),
         box_predictor=FastRCNNPredictor(2 * width, CLASSES),

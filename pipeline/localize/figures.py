@@ -6,6 +6,7 @@ python -m pipeline.localize.figures
 from __future__ import annotations
 
 import json
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -149,7 +150,7 @@ def heat_sheet(density: int) -> None:
     columns.sort(key=lambda name: name.startswith("random"))
     layout = {"nrows": len(pixels), "ncols": 1 + len(columns), "squeeze": False}
     with figure(
-        PLOTS / f"heat_maps_{density}.png", figsize=(1.25 * (1 + len(columns)), 1.4 * len(pixels)), **layout
+        FIGURES / f"heat_maps_{density}.png", figsize=(1.25 * (1 + len(columns)), 1.4 * len(pixels)), **layout
     ) as (
         _,
         axes,
@@ -206,7 +207,8 @@ def clip_sheet() -> None:
             ax.axis("off")
         for row, image in zip(axes, images, strict=False):
             row[0].imshow(maps[f"{image}/pixels"])
-            row[0].set_title(bytes(maps[f"{image}/caption"]).decode().replace(", ", ",\n")[:60], fontsize=5, loc="left")
+            caption = textwrap.fill(bytes(maps[f"{image}/caption"]).decode(), 26)
+            row[0].set_title(caption, fontsize=5, loc="left", fontweight="normal")
             for ax, name in zip(row[1:], columns, strict=True):
                 ax.imshow(maps[f"{image}/{name}"], cmap=SEQUENTIAL, vmin=0)
                 if image == images[0]:

@@ -75,7 +75,7 @@ def read_out(features: np.ndarray, wanted: np.ndarray, rng: np.random.Generator)
 
 
 def partial_correlations(units: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Correlation of each unit [N, C] with either count [N, 2], the other held constant: [C, 2]; NaN if silent."""
+    """Correlation of units [N, C] with either count [N, 2], the other held: [C, 2]; NaN of a unit that is constant."""
 
     def without(values: np.ndarray, other: np.ndarray) -> np.ndarray:
         design = np.stack([np.ones(len(other)), other], axis=1)
@@ -85,9 +85,10 @@ def partial_correlations(units: np.ndarray, counts: np.ndarray) -> np.ndarray:
     for kind in range(2):
         other = counts[:, 1 - kind].astype(float)
         activity, count = without(units, other), without(counts[:, kind].astype(float), other)
-        scale = np.linalg.norm(activity, axis=0) * np.linalg.norm(count)
-        silent = units.std(axis=0) < 1e-9
-        found.append(np.where(silent, np.nan, count @ activity / np.where(silent, 1, scale)))
+        left, spread = (np.linalg.norm(values, axis=0) for values in (activity, units - units.mean(axis=0)))
+        follows_the_other = left <= 1e-9 * spread
+        correlation = count @ activity / np.where(follows_the_other, 1, left) / np.linalg.norm(count)
+        found.append(np.where(spread == 0, np.nan, np.where(follows_the_other, 0, correlation)))
     return np.stack(found, axis=1)
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 from scipy.stats import binomtest
 
 from pipeline.localize import compare
@@ -18,7 +19,7 @@ from pipeline.shards import write_shard
 
 
 def params(**changes):
-    loaded = load_params()
+    loaded = load_params(REPOSITORY / "params.yaml")
     shapes = loaded.shapes.model_copy(update={"margin_densities": [10], "margins": [-2, 2]})
     scale = loaded.scales.laptop
     localize = scale.localize.model_copy(update={"test_images": 2})
@@ -112,6 +113,7 @@ def two_scenes(tmp_path, monkeypatch):
 
 def found(*rows: tuple) -> pd.DataFrame:
     boxes = pd.DataFrame(rows, columns=["image", "label", "score", "x0", "y0", "x1", "y1"])
+    boxes = boxes.astype({"label": int} | dict.fromkeys(["score", "x0", "y0", "x1", "y1"], float))
     return boxes.assign(**{name: boxes[name] / 256 for name in ("x0", "y0", "x1", "y1")})
 
 
@@ -161,7 +163,7 @@ def test_masks_by_hand():
 
 def test_costs_are_those_of_resnet18(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    none = params(localize=load_params().localize.model_copy(update={"counters": []}))
+    none = params(localize=params().localize.model_copy(update={"counters": []}))
     curve = compare.network_curve(none.localize.density)
     curve.parent.mkdir(parents=True)
     curve.write_text("network,images_seen\nM50,32\nM50,640\n")

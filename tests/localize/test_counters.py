@@ -78,7 +78,7 @@ def test_training_teaches(counter):
     optimizer = torch.optim.AdamW(counter.parameters(), 3e-3)
     counter.train()
     losses = []
-    for i in range(30):
+    for i in range(60):
         these = np.random.default_rng(i).permutation(16)[:8]
         loss = counter.loss(torch.from_numpy(scenes.pixels[these]), [scenes.shapes[k] for k in these])["loss"]
         optimizer.zero_grad()
