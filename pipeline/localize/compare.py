@@ -4,7 +4,8 @@
 
 Intervals are 95%: Wilson's for proportions, bootstrap percentiles for the psychometric fits, Student's for means over
 images. They cover the sampling of test images, not of training runs. Every counter is compared with the classifier
-on the same images by McNemar's exact test; p by Holm's method over all of them.
+on the same images by McNemar's exact test, p by Holm's method over all of them; the gain's interval is Wald's for
+paired proportions.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def paired_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
     """Each counter against the classifier on the same images, margin sets of one density together, and by margin."""
     right = {name: rows.set_index(KEY)["correct"] for name, rows in answers.items()}
     rows = []
-    for name in answers.keys() - {CLASSIFY}:
+    for name in [name for name in answers if name != CLASSIFY]:
         pairs = pd.concat({"mine": right[name], "theirs": right[CLASSIFY]}, axis=1).dropna().astype(bool)
         for density in params.shapes.margin_densities:
             for margins in (params.shapes.margins, *([margin] for margin in sorted(params.shapes.margins))):

@@ -3,7 +3,7 @@
     python -m pipeline.localize.explain
 
 Of the shapes study's networks, each on test images of its density, for the class that it chose; against the same
-network with random weights. Intervals are Student's 95% over images.
+network with random weights. Intervals are 95%, over images: Wilson's of 'pointing', a share; else Student's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.localize import heat
 from pipeline.localize.network import as_input, resnet18
 from pipeline.localize.paths import HEAT_MAPS, METRICS, PLOTS, network_of, network_weights, test_name
 from pipeline.localize.scenes import CIRCLE, SQUARE, Scenes, load
-from pipeline.localize.summaries import mean_with_interval, paired
+from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
 from pipeline.params import Params, load_params
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
@@ -110,6 +110,7 @@ def main() -> str:
         for method, rows in by_state["trained"].groupby("method", sort=False):
             control = by_state["random"][by_state["random"]["method"] == method]
             for name in MEASURES:
+                interval = share_with_interval if name == "pointing" else mean_with_interval
                 summaries.append(
                     {
                         "network": network_of(density),
@@ -117,8 +118,8 @@ def main() -> str:
                         "measure": name,
                         "images": len(rows),
                         "undefined": int((~rows["defined"]).sum()),
-                        **mean_with_interval(rows[name].to_numpy(), "value"),
-                        **mean_with_interval(control[name].to_numpy(), "random"),
+                        **interval(rows[name].to_numpy(), "value"),
+                        **interval(control[name].to_numpy(), "random"),
                         **paired(rows.set_index("image")[name], control.set_index("image")[name]),
                         "area_square": area[SQUARE],
                         "area_circle": area[CIRCLE],

@@ -4,7 +4,7 @@
 
 Grad-CAM and LIME of CLIP's image-caption similarity, on generated scenes whose things' boxes are known; against the
 caption of another scene ('other caption') and against random weights. Of a model without convolutional stages (ViT),
-Grad-CAM is of its only convolution, the patch embedding. Intervals are Student's 95% over images.
+Grad-CAM is of its only convolution, the patch embedding. Intervals are 95%, over images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torchvision.transforms.functional import resize
 from pipeline import training
 from pipeline.localize import heat
 from pipeline.localize.paths import CLIP_CONFIG, CLIP_HEAT_MAPS, CLIP_POOL, CLIP_WEIGHTS, METRICS, PLOTS
-from pipeline.localize.summaries import mean_with_interval, paired
+from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
 from pipeline.params import ClipModel, Params, load_params
 from pipeline.shards import item_rng, read_shard
 from pipeline.stage import run, write_bytes, write_json
@@ -164,8 +164,9 @@ def main() -> str:
         by_control = {control: part.set_index("image") for control, part in of_method.groupby("control")}
         for name in MEASURES:
             row = {"method": method, "measure": name, "images": len(by_control["caption"])}
+            interval = share_with_interval if name == "pointing" else mean_with_interval
             for control in CONTROLS:
-                row |= mean_with_interval(by_control[control][name].to_numpy(), control.replace(" ", "_"))
+                row |= interval(by_control[control][name].to_numpy(), control.replace(" ", "_"))
             for control in CONTROLS[1:]:
                 gain = f"over_{control.replace(' ', '_')}"
                 row |= paired(by_control["caption"][name], by_control[control][name], gain)

@@ -246,7 +246,7 @@ def units(found: pd.DataFrame, ablated: pd.DataFrame) -> None:
         for colour, (kind, rows) in zip(COLOURS, found.groupby("follows", sort=False), strict=False):
             chosen = rows[["r_squares", "r_circles"]].astype(float)
             axes[0].plot(chosen["r_squares"], chosen["r_circles"], "o", color=colour, label=f"chosen to follow {kind}s")
-            without = ablated[ablated["follow"] == kind]
+            without = ablated[ablated["follows"] == kind]
             axes[1].plot(without["units"], without["changed"], "o-", color=colour, label=f"that follow {kind}s")
         axes[1].plot(without["units"], without["changed_by_chance"], "o--", color=GREY, label="by chance, mean")
         axes[1].plot(

@@ -121,7 +121,7 @@ def ablations(
             answers = ablate(units, order[:number], dense)
             rows.append(
                 {
-                    "follow": kind,
+                    "follows": kind,
                     "units": number,
                     "changed": (answers != whole).mean(),
                     "changed_by_chance": changed.mean(),
@@ -214,7 +214,7 @@ def main() -> str:
             },
             "units": {kind: next(row for row in found if row["follows"] == kind) for kind in KINDS},
             "ablations": {
-                kind: {f"units_{row['units']}": row for row in ablated if row["follow"] == kind} for kind in KINDS
+                kind: {f"units_{row['units']}": row for row in ablated if row["follows"] == kind} for kind in KINDS
             },
         },
     )

@@ -1,10 +1,15 @@
-"""Means over images with Student's 95% interval. What is undefined (NaN) is left out; one image has no interval."""
+"""Means over images with Student's 95% interval, and shares of images with Wilson's.
+
+What is undefined (NaN) is left out; the mean of one image has no interval.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
+
+from pipeline.psychometric import wilson
 
 
 def mean_with_interval(values: np.ndarray, name: str) -> dict[str, float]:
@@ -16,6 +21,16 @@ def mean_with_interval(values: np.ndarray, name: str) -> dict[str, float]:
     if len(values) > 1:
         spread = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return {name: mean, f"{name}_low": mean - spread, f"{name}_high": mean + spread}
+
+
+def share_with_interval(values: np.ndarray, name: str) -> dict[str, float]:
+    """The same of values [N] that are 0 or 1."""
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
+    low, high = wilson(values.sum(), np.array(len(values)))
+    return {name: values.mean(), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def paired(mine: pd.Series, theirs: pd.Series, name: str = "gain") -> dict[str, float]:

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from pipeline.localize import compare
 from pipeline.localize.paths import CLASSIFY
 from pipeline.localize.scenes import shard_path
-from pipeline.localize.summaries import mean_with_interval, paired
+from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
 from pipeline.params import load_params
 from pipeline.shards import write_shard
 
@@ -183,3 +183,10 @@ def test_means_have_students_interval():
     assert np.isnan(mean_with_interval(np.array([]), "x")["x"])
     gain = paired(pd.Series({"a": 3.0, "b": 5.0}), pd.Series({"b": 4.0, "a": 1.0}))
     assert gain["gain"] == 1.5
+
+
+def test_shares_have_wilsons_interval():
+    theirs = binomtest(3, 10).proportion_ci(method="wilson")
+    found = share_with_interval(np.array([1.0] * 3 + [0.0] * 7 + [np.nan]), "x")
+    assert found == pytest.approx({"x": 0.3, "x_low": theirs.low, "x_high": theirs.high})
+    assert np.isnan(share_with_interval(np.array([np.nan]), "x")["x_high"])
