@@ -2,9 +2,9 @@
 
 The document's are (x, y, s, r): centre in pixels, size s in (0, 1], aspect ratio r > 0. It gives the height and width
 in an image of height h and width w as h s / sqrt(r) and w s / sqrt(r), which leaves every box with the image's own
-shape: r would be a second size. The textbook it follows (Zhang et al., Dive into Deep Learning, 14.4.1, first
-edition) has h s / sqrt(r) and w s sqrt(r): r is then width over height, in an image that is square. `AS_PRINTED`
-and `TEXTBOOK` are the two; what we train on is the second.
+shape: r would be a second size. The textbook it follows (Zhang et al., Dive into Deep Learning, 'Anchor Boxes')
+has h s / sqrt(r) and w s sqrt(r): r is then width over height, in an image that is square. `AS_PRINTED`
+and `TEXTBOOK` are the two; torchvision's anchors, which the detectors have, follow the second.
 """
 
 from __future__ import annotations

@@ -3,13 +3,15 @@
 Source: convnets-in-vision, 'Object Detection' and 'Region Prediction Networks'.
 
 The base network is ResNet-18's first layers, as a pyramid of maps at two scales. At every place of every map there
-are anchor boxes of several sizes; those that match a shape's box (IoU) learn its category, of k + 1, by cross entropy,
-and their 4 offsets to it by Huber's loss; non-maximum suppression leaves one box a shape. All of this is torchvision's.
+are anchor boxes of several sizes. Those that match a shape's box (IoU) learn its category, of k + 1, by cross entropy
+(in Faster R-CNN's proposals, whether there is one), and their 4 offsets to it by Huber's loss; non-maximum
+suppression leaves one box a shape. All of this is torchvision's.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,8 @@ from pipeline.localize.network import LEVELS, Pyramid, as_input
 from pipeline.localize.scenes import KINDS, Shapes
 
 CLASSES = 1 + len(KINDS)  # and background
-MOST = 400  # boxes an image: three times as many as a margin set has shapes
+MOST = 1000  # boxes an image, at most
+CANDIDATES = 4000  # of a kind, before those that overlap are dropped
 LEAST_SCORE = 0.02  # of a box that is kept, for the curve of precision against recall
 FINE = 1024  # parts of a pixel
 NMS_IOU = 0.45  # of two boxes of one kind, the worse is dropped where they overlap more
@@ -41,6 +44,13 @@ class Detector(Counter):
         super().__init__()
         self.network = network
 
+    def look(self, pixels: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """torchvision's network on images; only its base network under autocast: bf16 has no room for places."""
+        kind = pixels.device.type
+        self.network.backbone.bf16 = torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False):
+            return self.network(list(as_input(pixels)), targets)
+
     def loss(self, pixels: Tensor, shapes: list[Shapes]) -> dict[str, Tensor]:
         side, device = pixels.shape[-1], pixels.device
         targets = [
@@ -50,11 +60,11 @@ class Detector(Counter):
             }
             for s in shapes
         ]
-        parts = self.network(list(as_input(pixels)), targets)
+        parts = self.look(pixels, targets)
         return {"loss": sum(parts.values()), **parts}
 
     def find(self, pixels: Tensor) -> list[dict[str, Tensor]]:
-        found = self.network(list(as_input(pixels)))
+        found = self.look(pixels)
         return [
             {name: (v / pixels.shape[-1] if name == "boxes" else v).float().cpu() for name, v in image.items()}
             | {"labels": image["labels"].cpu()}
@@ -73,7 +83,12 @@ def ssd(size: int, stride: int, width: int, anchors: list[float], aspect_ratios:
     """
     generator = DefaultBoxGenerator([aspect_ratios] * len(LEVELS), scales=anchors)
     head = SSDHead([width] * len(LEVELS), generator.num_anchors_per_location(), CLASSES)
-    kept = {"score_thresh": LEAST_SCORE, "nms_thresh": NMS_IOU, "detections_per_img": MOST, "topk_candidates": MOST}
+    kept = {
+        "score_thresh": LEAST_SCORE,
+        "nms_thresh": NMS_IOU,
+        "detections_per_img": MOST,
+        "topk_candidates": CANDIDATES,
+    }
     pyramid = Pyramid(stride, width)
     return Detector(SSD(pyramid, generator, (size, size), CLASSES, head=head, **AS_THEY_ARE, **kept))
 
@@ -96,9 +111,9 @@ def faster_rcnn(size: int, stride: int, width: int, anchors: list[float], aspect
         box_roi_pool=MultiScaleRoIAlign([str(i) for i in range(len(LEVELS))], looks, 2, canonical_scale=size // 4),
         box_head=TwoMLPHead(width * looks**2, 2 * width),
         box_predictor=FastRCNNPredictor(2 * width, CLASSES),
-        rpn_pre_nms_top_n_train=1000,
+        rpn_pre_nms_top_n_train=CANDIDATES,
         rpn_post_nms_top_n_train=MOST,
-        rpn_pre_nms_top_n_test=1000,
+        rpn_pre_nms_top_n_test=CANDIDATES,
         rpn_post_nms_top_n_test=MOST,
         box_score_thresh=LEAST_SCORE,
         box_nms_thresh=NMS_IOU,

@@ -26,11 +26,11 @@ from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
-MEASURES = ("chosen", "other", "background", "chosen_times_area", "pointing", "iou", "deletion", "insertion")
+MEASURES = ("chosen", "other", "background", "chosen_over_area", "pointing", "iou", "deletion", "insertion")
 SHOWN = 6  # images of the sheet of pictures
 
 
-def heat_maps(network: nn.Module, inputs: Tensor, target: Tensor, params: Params, key: str) -> dict[str, np.ndarray]:
+def heat_maps(network: nn.Module, inputs: Tensor, target: Tensor, params: Params) -> dict[str, np.ndarray]:
     """Energies [N, H, W] by method, of inputs [N, 1, H, W] and the class [N] that is to be explained."""
     side = inputs.shape[-1]
     maps = {
@@ -40,10 +40,12 @@ def heat_maps(network: nn.Module, inputs: Tensor, target: Tensor, params: Params
     with torch.no_grad():
         last = nn.Sequential(*list(network.children())[:-2])(inputs)  # all but the pooling and the dense layer
     maps["cam"] = heat.energies(heat.cam(last, network.fc.weight.detach()[target]), side)
-    torch.manual_seed(int(item_rng(params.seed, f"localize/explain/{key}").integers(2**63)))
-    grid, samples = params.localize.grid, params.at_scale.localize.lime_samples
-    with torch.no_grad():
-        weights = [heat.lime(network, image, int(c), grid, samples) for image, c in zip(inputs, target, strict=True)]
+    grid, samples, weights = params.localize.grid, params.at_scale.localize.lime_samples, []
+    for i, (image, c) in enumerate(zip(inputs, target, strict=True)):
+        # the same squares are taken away for both networks
+        torch.manual_seed(int(item_rng(params.seed, f"localize/explain/{i}").integers(2**63)))
+        with torch.no_grad():
+            weights.append(heat.lime(network, image, int(c), grid, samples))
     maps["lime"] = heat.energies(torch.stack(weights), side, mode="nearest")
     return maps
 
@@ -67,11 +69,10 @@ def measure(
                 {
                     "image": key,
                     "method": method,
-                    "defined": defined,
                     "chosen": found["share"],
                     "other": energy[i][others].sum() if defined else np.nan,
                     "background": energy[i][mask == 0].sum() if defined else np.nan,
-                    "chosen_times_area": found["share"] / mine.mean(),
+                    "chosen_over_area": found["share"] / mine.mean(),
                     "pointing": found["pointing"],
                     "iou": found["iou"],
                     **heat.faithfulness(network, inputs[i], energy[i], int(chosen[i]), rng),
@@ -80,62 +81,62 @@ def measure(
     return pd.DataFrame(rows)
 
 
+def explain(density: int, params: Params) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+    """What `measure` gives for one network, {'trained', 'random'}; and the first heat maps, for the figures."""
+    device = training.device()
+    networks = {state: resnet18().to(device).eval() for state in ("trained", "random")}
+    training.load_weights(network_weights(density), networks["trained"])
+    scenes = load(test_name(density), params.shapes.scene.canvas, params.at_scale.localize.explained_images)
+    inputs = as_input(torch.from_numpy(scenes.pixels).to(device))
+    with torch.no_grad():
+        chosen = networks["trained"](inputs).argmax(dim=1)
+    tables, pictures = {}, {"pixels": scenes.pixels[:SHOWN], "chosen": chosen[:SHOWN].cpu().numpy()}
+    for state, network in networks.items():
+        maps = heat_maps(network, inputs, chosen, params)
+        # whatever the map was made by, it is the trained network's decision that it should explain
+        tables[state] = measure(networks["trained"], scenes, inputs, chosen, maps, params.seed)
+        pictures |= {f"{state}/{method}": energy[:SHOWN].astype(np.float32) for method, energy in maps.items()}
+    return tables, {f"{density}/{name}": values for name, values in pictures.items()}
+
+
+def summarise(tables: dict[str, pd.DataFrame], network: str, images: int) -> list[dict]:
+    """One row a method and measure: its mean, with random weights beside it, and by how much the first is more."""
+    rows = []
+    by_method = {state: dict(iter(table.groupby("method", sort=False))) for state, table in tables.items()}
+    for method, trained in by_method["trained"].items():
+        control = by_method["random"][method]
+        for name in MEASURES:
+            interval = share_with_interval if name == "pointing" else mean_with_interval
+            rows.append(
+                {
+                    "network": network,
+                    "method": method,
+                    "measure": name,
+                    "images": images,
+                    "nothing_of_the_chosen_kind": images - len(trained),
+                    **interval(trained[name].to_numpy(), "value"),
+                    **interval(control[name].to_numpy(), "random"),
+                    **paired(trained.set_index("image")[name], control.set_index("image")[name]),
+                }
+            )
+    return rows
+
+
 def main() -> str:
     params = load_params()
     training.configure(params.seed, "localize/explain", params.threads)
-    device = training.device()
-    tables, summaries, pictures = [], [], {}
+    rows, pictures, numbers = [], {}, {}
     for density in tqdm(params.localize.explained, "localize/explain", disable=None, leave=False):
-        trained, untrained = (resnet18().to(device).eval() for _ in range(2))
-        training.load_weights(network_weights(density), trained)
-        scenes = load(test_name(density), params.shapes.scene.canvas, params.at_scale.localize.explained_images)
-        inputs = as_input(torch.from_numpy(scenes.pixels).to(device))
-        with torch.no_grad():
-            chosen = trained(inputs).argmax(dim=1)
-        by_state = {}
-        for state, network in (("trained", trained), ("random", untrained)):
-            maps = heat_maps(network, inputs, chosen, params, f"{density}/{state}")
-            # whatever the map was made by, it is the trained network's decision that it should explain
-            by_state[state] = measure(trained, scenes, inputs, chosen, maps, params.seed)
-            tables.append(by_state[state].assign(network=network_of(density), weights=state))
-            pictures |= {
-                f"{density}/{state}/{method}": energy[:SHOWN].astype(np.float32) for method, energy in maps.items()
-            }
-        pictures[f"{density}/pixels"] = scenes.pixels[:SHOWN]
-        pictures[f"{density}/chosen"] = chosen[:SHOWN].cpu().numpy()
-        area = np.mean(
-            [[(s.mask(inputs.shape[-1]) == label).mean() for label in (0, SQUARE, CIRCLE)] for s in scenes.shapes],
-            axis=0,
-        )
-        for method, rows in by_state["trained"].groupby("method", sort=False):
-            control = by_state["random"][by_state["random"]["method"] == method]
-            for name in MEASURES:
-                interval = share_with_interval if name == "pointing" else mean_with_interval
-                summaries.append(
-                    {
-                        "network": network_of(density),
-                        "method": method,
-                        "measure": name,
-                        "images": len(rows),
-                        "undefined": int((~rows["defined"]).sum()),
-                        **interval(rows[name].to_numpy(), "value"),
-                        **interval(control[name].to_numpy(), "random"),
-                        **paired(rows.set_index("image")[name], control.set_index("image")[name]),
-                        "area_square": area[SQUARE],
-                        "area_circle": area[CIRCLE],
-                    }
-                )
-    table = pd.concat(tables, ignore_index=True)
+        tables, shown = explain(density, params)
+        rows += summarise(tables, network_of(density), params.at_scale.localize.explained_images)
+        pictures |= shown
+    for row in rows:
+        values = {name: value for name, value in row.items() if name not in ("network", "method", "measure")}
+        numbers.setdefault(row["network"], {}).setdefault(row["method"], {})[row["measure"]] = values
     write_bytes(HEAT_MAPS, safetensors.numpy.save(pictures))
-    write_json(PLOTS / "explanations.json", summaries)
-    numbers: dict = {}
-    for row in summaries:
-        of_network = numbers.setdefault(row["network"], {})
-        of_network.setdefault(row["method"], {})[row["measure"]] = {
-            name: row[name] for name in ("value", "value_low", "value_high", "random", "gain", "gain_low", "gain_high")
-        }
+    write_json(PLOTS / "explanations.json", rows)
     write_json(METRICS / "explanations.json", numbers)
-    return f"{len(table):,} heat maps"
+    return f"decisions of {len(params.localize.explained)} networks, {len(rows)} measures"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
+from tqdm import tqdm
 
 from pipeline import training
 from pipeline.localize import heat
@@ -29,10 +30,11 @@ from pipeline.localize.paths import CLIP_CONFIG, CLIP_HEAT_MAPS, CLIP_POOL, CLIP
 from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
 from pipeline.params import ClipModel, Params, load_params
 from pipeline.shards import item_rng, read_shard
-from pipeline.stage import run, write_bytes, write_json
+from pipeline.stage import UserError, run, write_bytes, write_json
 
+SMALL = "small-clip"  # ours
 CONTROLS = ("caption", "other caption", "random weights")
-MEASURES = ("named", "other", "background", "named_times_area", "pointing", "iou")
+MEASURES = ("named", "other", "background", "named_over_area", "pointing", "iou")
 SHOWN = 5
 
 
@@ -53,8 +55,15 @@ def build(choice: ClipModel, trained: bool) -> nn.Module:
     """The source's CLIP model, pre-trained or with random weights."""
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns of random weights, which are wanted
     open_clip.add_model_config(CLIP_CONFIG)
-    ours = choice.weights is None
-    model = open_clip.create_model(choice.name, pretrained=None if ours or not trained else choice.weights)
+    ours = choice.weights is None and choice.name == SMALL
+    try:
+        model = open_clip.create_model(choice.name, pretrained=choice.weights if trained else None)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"params.yaml: sources: clip.weights = '{choice.weights}': no weights for {choice.name}: {reason}; set it "
+            f"to a file of this model's weights, or to a tag of open_clip's where there is a network"
+        ) from None
     if ours and trained:
         training.load_weights(CLIP_WEIGHTS, model)
     return model.eval()
@@ -97,94 +106,101 @@ def filled(boxes: list[list[float]], side: int) -> np.ndarray:
     return mask
 
 
-def maps_of(model: nn.Module, image: Tensor, caption: Tensor, params: Params, key: str) -> dict[str, np.ndarray]:
-    """Energies [H, W] by method, of one image [3, H, W] and one caption."""
+def maps_of(model: nn.Module, image: Tensor, caption: Tensor, params: Params, i: int) -> dict[str, np.ndarray]:
+    """Energies [H, W] by method, of image number i [3, H, W] and one caption."""
     similarity, side = Similarity(model, caption).eval(), image.shape[-1]
     target = torch.zeros(1, dtype=torch.long, device=image.device)
     maps = {
         f"grad-cam {name}": heat.energies(heat.grad_cam(similarity, layer, image[None], target), side)[0]
         for name, layer in layers(model).items()
     }
-    torch.manual_seed(int(item_rng(params.seed, f"localize/explain_clip/{key}").integers(2**63)))
+    torch.manual_seed(int(item_rng(params.seed, f"localize/explain_clip/{i}").integers(2**63)))
     with torch.no_grad():
         weights = heat.lime(similarity, image, 0, params.localize.grid, params.at_scale.localize.lime_samples)
     maps["lime"] = heat.energies(weights[None], side, mode="nearest")[0]
     return maps
 
 
-def main() -> str:
-    params = load_params()
-    training.configure(params.seed, "localize/explain_clip", params.threads)
-    device, choice = training.device(), params.inputs.clip
-    known = scenes(params.at_scale.localize.explained_images)
-    models = {name: build(choice, name != "random weights").to(device) for name in CONTROLS}
-    model = models["caption"]
-    side = model.visual.image_size[0] if isinstance(model.visual.image_size, tuple) else model.visual.image_size
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.visual.image_mean, model.visual.image_std))
-    captions = open_clip.tokenize([scene["caption"] for scene in known], context_length=model.context_length).to(device)
+def measure(energy: np.ndarray, named: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+    """MEASURES of a map [H, W], given where the things lie that the caption names, and the other ones."""
+    found, defined = heat.location(energy, named, rng), bool(energy.any())
+    return {
+        "named": found["share"],
+        "other": energy[others & ~named].sum() if defined else np.nan,
+        "background": energy[~named & ~others].sum() if defined else np.nan,
+        "named_over_area": found["share"] / named.mean(),
+        "pointing": found["pointing"],
+        "iou": found["iou"],
+    }
+
+
+def another(known: list[dict], i: int) -> int:
+    """The next scene about things of another kind; the scene itself where there is none."""
+    following = [*range(i + 1, len(known)), *range(i)]
+    return next((j for j in following if known[j]["kind"] != known[i]["kind"]), i)
+
+
+def explain(known: list[dict], choice: ClipModel, params: Params) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """One row an image, control and method; and what the figures show of the first images."""
+    device = training.device()
+    models = {control: build(choice, control != "random weights").to(device) for control in CONTROLS}
+    visual, context = models["caption"].visual, models["caption"].context_length
+    side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (visual.image_mean, visual.image_std))
+    captions = open_clip.tokenize([scene["caption"] for scene in known], context_length=context).to(device)
     rows, pictures = [], {}
-    for i, scene in enumerate(known):
+    for i, scene in enumerate(tqdm(known, "localize/explain_clip", disable=None, leave=False)):
         pixels = torch.from_numpy(scene["pixels"]).permute(2, 0, 1)
         image = resize(pixels, [side, side], InterpolationMode.BICUBIC, antialias=True)
-        # 0 where a square is taken away is then the mean of all images
-        inputs = ((image.float() / 255 - mean) / std).to(device)
+        inputs = ((image.float() / 255 - mean) / std).to(device)  # what LIME takes away is then the mean of all images
         named, others = filled(scene["named"], side), filled(scene["others"], side)
-        others &= ~named
-        away = next((j for step in range(1, len(known)) for j in [(i + step) % len(known)]
-                     if known[j]["kind"] != scene["kind"]), i)  # fmt: skip
         for control in CONTROLS:
-            caption = captions[[away if control == "other caption" else i]]
-            maps = maps_of(models[control], inputs, caption, params, f"{i}/{control}")
-            for method, energy in maps.items():
+            caption = captions[[another(known, i) if control == "other caption" else i]]
+            for method, energy in maps_of(models[control], inputs, caption, params, i).items():
                 rng = item_rng(params.seed, f"localize/explain_clip/{i}/{control}/{method}")
-                found = heat.location(energy, named, rng)
-                defined = bool(energy.any())
-                rows.append(
-                    {
-                        "image": i,
-                        "control": control,
-                        "method": method,
-                        "named": found["share"],
-                        "other": energy[others].sum() if defined else np.nan,
-                        "background": energy[~named & ~others].sum() if defined else np.nan,
-                        "named_times_area": found["share"] / named.mean(),
-                        "pointing": found["pointing"],
-                        "iou": found["iou"],
-                    }
-                )
+                measured = measure(energy, named, others, rng)
+                rows.append({"image": i, "control": control, "method": method, **measured})
                 if i < SHOWN:
                     pictures[f"{i}/{control}/{method}"] = energy.astype(np.float32)
         if i < SHOWN:
             pictures[f"{i}/pixels"] = image.permute(1, 2, 0).contiguous().numpy()
             pictures[f"{i}/caption"] = np.frombuffer(scene["caption"].encode(), np.uint8).copy()
-    columns = ["image", "control", "method", *MEASURES]
-    table = pd.DataFrame(rows, columns=columns)
-    summaries = []
+    return pd.DataFrame(rows), pictures
+
+
+def summarise(table: pd.DataFrame) -> list[dict]:
+    """One row a method and measure: its mean for each of CONTROLS, and how far the scene's own caption is above."""
+    rows = []
     for method, of_method in table.groupby("method", sort=False):
         by_control = {control: part.set_index("image") for control, part in of_method.groupby("control")}
+        own = by_control["caption"]
         for name in MEASURES:
-            row = {"method": method, "measure": name, "images": len(by_control["caption"])}
             interval = share_with_interval if name == "pointing" else mean_with_interval
+            row = {"method": method, "measure": name, "images": len(own)}
             for control in CONTROLS:
                 row |= interval(by_control[control][name].to_numpy(), control.replace(" ", "_"))
             for control in CONTROLS[1:]:
-                gain = f"over_{control.replace(' ', '_')}"
-                row |= paired(by_control["caption"][name], by_control[control][name], gain)
-            summaries.append(row)
+                row |= paired(own[name], by_control[control][name], f"over_{control.replace(' ', '_')}")
+            rows.append(row)
+    return rows
+
+
+def main() -> str:
+    params = load_params()
+    training.configure(params.seed, "localize/explain_clip", params.threads)
+    known = scenes(params.at_scale.localize.explained_images)
+    rows, pictures = [], {}
+    if known:
+        table, pictures = explain(known, params.inputs.clip, params)
+        rows = summarise(table)
     write_bytes(CLIP_HEAT_MAPS, safetensors.numpy.save(pictures))
-    write_json(PLOTS / "clip_explanations.json", summaries)
-    write_json(
-        METRICS / "clip_explanations.json",
-        {"images": len(known), "unknown": None if known else "where the things of this pool's images are"}
-        | {
-            method: {
-                row["measure"]: {k: v for k, v in row.items() if k not in ("method", "measure")} for row in of_method
-            }
-            for method in dict.fromkeys(row["method"] for row in summaries)
-            for of_method in [[row for row in summaries if row["method"] == method]]
-        },
-    )
-    return f"{len(table):,} heat maps of {choice.name}"
+    write_json(PLOTS / "clip_explanations.json", rows)
+    numbers: dict = {"images": len(known), "unknown": None if known else "where the things of this pool's images are"}
+    for row in rows:
+        values = {name: value for name, value in row.items() if name not in ("method", "measure")}
+        numbers.setdefault(row["method"], {})[row["measure"]] = values
+    write_json(METRICS / "clip_explanations.json", numbers)
+    return f"{len(known)} images and captions of {params.inputs.clip.name}"
 
 
 if __name__ == "__main__":

@@ -88,11 +88,13 @@ def counting(counts: pd.DataFrame, detection: pd.DataFrame, masks: pd.DataFrame,
             band(axes[0], rows["density"], rows, "accuracy", look[name])
         for name, rows in counts.groupby("counter", sort=False):
             band(axes[1], rows["density"], rows, "error", look[name])
-        for name, rows in detection.groupby("counter", sort=False):
+        for name, rows in detection.groupby("counter", sort=False) if len(detection) else ():
             for column, style in (("ap50", "-"), ("ap", "--"), ("ap75", ":")):
                 label = f"{name}, {column.upper()}"
                 axes[2].plot(rows["density"], rows[column], "o", ls=style, color=look[name]["color"], label=label)
-        for colour, (name, rows) in zip(COLOURS[3:], masks.groupby("class", sort=False), strict=False):
+        for colour, (name, rows) in zip(
+            COLOURS[3:], masks.groupby("class", sort=False) if len(masks) else (), strict=False
+        ):
             axes[3].plot(rows["density"], rows["iou"].astype(float), "o-", color=colour, label=name)
         axes[0].set(title="Majority chosen rightly", ylabel="accuracy", ylim=(0.4, 1.02))
         axes[1].set(title="Counts are off by", ylabel="shapes of a kind and image, mean")
@@ -101,7 +103,8 @@ def counting(counts: pd.DataFrame, detection: pd.DataFrame, masks: pd.DataFrame,
         for ax in axes:
             ax.set_xlabel("density of the test images")
         for ax in axes[2:]:
-            ax.legend()
+            if ax.lines:
+                ax.legend()
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(look))
 
 
@@ -168,17 +171,19 @@ def heat_sheet(density: int) -> None:
                     ax.set_title(name.replace("/", "\n"), fontsize=7, loc="center")
 
 
-def explanations(rows: pd.DataFrame) -> None:
+def explanations(rows: pd.DataFrame, network: str) -> None:
     """Where the heat is, against the shapes' area, and what it is good for; trained against random weights."""
     panels = {
-        "chosen_times_area": ("Heat on the chosen kind", "share, in multiples of its area"),
+        "chosen_over_area": ("Heat on the chosen kind", "share, in multiples of its area"),
         "iou": ("IoU with the chosen kind's mask", "Jaccard index"),
         "pointing": ("Hottest pixel on the chosen kind", "share of images"),
         "deletion": ("Deletion: lower is better", "mean probability"),
         "insertion": ("Insertion: higher is better", "mean probability"),
     }
-    network = rows["network"].iloc[0]
-    with figure(FIGURES / "explanations.png", ncols=len(panels), figsize=(3.1 * len(panels), 3.8)) as (drawing, axes):
+    with figure(FIGURES / f"explanations_{network}.png", ncols=len(panels), figsize=(3.1 * len(panels), 3.8)) as (
+        drawing,
+        axes,
+    ):
         for ax, (measure, (title, label)) in zip(axes, panels.items(), strict=True):
             these = rows[(rows["measure"] == measure) & (rows["network"] == network)]
             for place, (column, name) in enumerate((("value", "trained"), ("random", "random weights"))):
@@ -290,12 +295,14 @@ def main() -> str:
     explained = params.localize.explained
     for density in explained:
         heat_sheet(density)
-    explanations(read("explanations"))
+    explained_by = read("explanations")
+    for network in dict.fromkeys(explained_by["network"]):
+        explanations(explained_by, network)
     clip_sheet()
     read_outs(read("readout"))
     units(read("units"), read("ablations"))
     shifts(read("shifts"))
-    return f"{8 + len(explained)} figures"
+    return f"{7 + 2 * len(explained)} figures"
 
 
 if __name__ == "__main__":

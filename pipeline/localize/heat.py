@@ -60,7 +60,7 @@ def lime(forward: Forward, image: Tensor, target: int, grid: int, samples: int) 
 
 def energies(heat: Tensor, side: int, mode: str = "bilinear") -> np.ndarray:
     """Heat [B, h, w], resized to [B, side, side], what is negative left out, each map summing to 1, or all 0."""
-    resized = relu(interpolate(heat[:, None].double(), (side, side), mode=mode))[:, 0].cpu().numpy()
+    resized = relu(interpolate(heat[:, None].cpu().double(), (side, side), mode=mode))[:, 0].numpy()
     total = resized.sum(axis=(1, 2), keepdims=True)
     return np.divide(resized, total, out=np.zeros_like(resized), where=total > 0)
 
@@ -100,8 +100,10 @@ def faithfulness(
     """Mean probability of a class while pixels of an input [C, H, W] go, or come, from the hottest to the coldest.
 
     A map that shows what matters has a low 'deletion' and a high 'insertion' (Petsiuk et al., 2018). What is not
-    there is 0.
+    there is 0. Undefined (NaN) where there is no map.
     """
+    if not energy.any():
+        return {"deletion": np.nan, "insertion": np.nan}
     places = torch.from_numpy(order(energy, rng)).to(image.device)
     ranks = torch.empty_like(places).scatter_(0, places, torch.arange(len(places), device=image.device))
     ranks = ranks.view(image.shape[-2:])

@@ -48,7 +48,11 @@ class Pyramid(nn.Module):
             network.maxpool = nn.Identity()
         self.body = IntermediateLayerGetter(network, {layer: str(i) for i, layer in enumerate(LEVELS)})
         self.pyramid = FeaturePyramidNetwork(list(LEVELS.values()), width)
-        self.stride, self.out_channels = stride, width
+        self.out_channels = width
+        self.bf16 = False  # compute in it, even where autocast is not on
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        return self.pyramid(self.body(images))
+        kind = images.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.bf16 or torch.is_autocast_enabled(kind)):
+            maps = self.pyramid(self.body(images))
+        return OrderedDict((name, values.float()) for name, values in maps.items())

@@ -5,8 +5,9 @@
 The document (convnets-in-vision, 'ConvNets in Computer Vision') qualifies shift invariance by the border ('the choice
 of padding in convnets makes a difference!') and by pooling. A scene is moved along either axis in two ways: 'rolled',
 what leaves at one end comes in at the other, so that nothing is lost; and 'cut', what leaves is gone and black comes
-in. The network's maps are padded as in training (zeros), or by reflection, or by their other end. With the last, a
-rolled scene by a multiple of the network's stride, 32, changes nothing: that is the check of the method.
+in, so that the majority itself may change ('majority_changed'). The network's maps are padded as in training (zeros),
+or by reflection, or by their other end. With the last, a rolled scene by a multiple of the network's stride, 32,
+changes nothing: that is the check of the method.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from pipeline import training
 from pipeline.localize.network import as_input, resnet18
 from pipeline.localize.paths import METRICS, PLOTS, network_of, network_weights, test_name
-from pipeline.localize.scenes import load
+from pipeline.localize.scenes import CIRCLE, SQUARE, Shapes, load
 from pipeline.padding import MODES, pad_with
 from pipeline.params import load_params
 from pipeline.psychometric import wilson
@@ -39,6 +40,19 @@ def move(pixels: Tensor, by: int, axis: int, way: str) -> Tensor:
     return moved
 
 
+def majority(scenes: list[Shapes], by: float, axis: int, way: str) -> np.ndarray:
+    """Whether circles are in the majority, bool [N], of the shapes whose centres are still there; a tie is a square.
+
+    by: in 0..1 of the image; axis: 1 for down, 2 for to the right.
+    """
+    answers = []
+    for shapes in scenes:
+        place = shapes.y if axis == 1 else shapes.x
+        left = shapes.label[place + by < 1] if way == "cut" else shapes.label
+        answers.append((left == CIRCLE).sum() > (left == SQUARE).sum())
+    return np.array(answers)
+
+
 @torch.inference_mode()
 def logits(network: nn.Module, pixels: Tensor) -> Tensor:
     """Logits float [N, 2] of images uint8 [N, H, W]."""
@@ -54,7 +68,7 @@ def main() -> str:
     training.load_weights(network_weights(density), network)
     scenes = load(test_name(density), params.shapes.scene.canvas, params.at_scale.localize.shift_images)
     pixels = torch.from_numpy(scenes.pixels)
-    circles = scenes.counts[:, 1] > scenes.counts[:, 0]
+    circles = majority(scenes.shapes, 0, 1, "cut")
     side = pixels.shape[-1]
     rows = []
     for padding in MODES:
@@ -67,7 +81,8 @@ def main() -> str:
                 moved = torch.cat([logits(padded, move(pixels, by, axis, way)) for axis in (1, 2)])
                 before = torch.cat([still, still])
                 changed = (moved.argmax(dim=1) != before.argmax(dim=1)).numpy()
-                right = (moved.argmax(dim=1) == 1).numpy() == np.concatenate([circles, circles])
+                truth = np.concatenate([majority(scenes.shapes, by / side, axis, way) for axis in (1, 2)])
+                right = (moved.argmax(dim=1) == 1).numpy() == truth
                 # of an image's two moves, one is not independent of the other: the interval counts images
                 low, high = wilson(np.array(changed.mean() * len(pixels)), np.array(len(pixels)))
                 rows.append(
@@ -81,6 +96,8 @@ def main() -> str:
                         "changed_low": float(low),
                         "changed_high": float(high),
                         "accuracy": right.mean(),
+                        "majority_changed": (truth != np.concatenate([circles, circles])).mean(),
+                        "answered_circle": (moved.argmax(dim=1) == 1).float().mean().item(),
                         "logits_apart": (moved - before).abs().mean().item(),
                     }
                 )

@@ -13,14 +13,14 @@ from pipeline.psychometric import wilson
 
 
 def mean_with_interval(values: np.ndarray, name: str) -> dict[str, float]:
-    """{name, name_low, name_high} of values [N]; NaN where there is none."""
+    """{name, name_low, name_high} of values [N], NaN where there is none; {name}_images: how many are defined."""
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
     mean = values.mean() if len(values) else np.nan
     spread = np.nan
     if len(values) > 1:
         spread = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return {name: mean, f"{name}_low": mean - spread, f"{name}_high": mean + spread}
+    return {name: mean, f"{name}_low": mean - spread, f"{name}_high": mean + spread, f"{name}_images": len(values)}
 
 
 def share_with_interval(values: np.ndarray, name: str) -> dict[str, float]:
@@ -28,9 +28,9 @@ def share_with_interval(values: np.ndarray, name: str) -> dict[str, float]:
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
     if not len(values):
-        return {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
+        return {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan, f"{name}_images": 0}
     low, high = wilson(values.sum(), np.array(len(values)))
-    return {name: values.mean(), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return {name: values.mean(), f"{name}_low": float(low), f"{name}_high": float(high), f"{name}_images": len(values)}
 
 
 def paired(mine: pd.Series, theirs: pd.Series, name: str = "gain") -> dict[str, float]:

@@ -8,6 +8,7 @@ which a box, or a component, counts as a shape.
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 
 import numpy as np
@@ -27,11 +28,11 @@ from pipeline.stage import write_bytes, write_json
 
 def cost(network: Counter, scenes: Scenes, device: torch.device) -> dict[str, float]:
     """Parameters, and floating-point operations for one image: to look at it, and to learn from it."""
-    network.train()
-    pixels = torch.from_numpy(scenes.pixels).to(device)
-    learning = count_flops(lambda: network.loss(pixels, scenes.shapes)["loss"].backward())
-    network.zero_grad()
+    network = copy.deepcopy(network)  # to learn from images changes batch normalisations
     looking = count_flops(lambda: find(network, scenes, device))
+    pixels = torch.from_numpy(scenes.pixels).to(device)
+    network.train()
+    learning = count_flops(lambda: network.loss(pixels, scenes.shapes)["loss"].backward())
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "gflops_to_look": looking / len(scenes) / 1e9,
@@ -54,7 +55,6 @@ def main(counter: str) -> str:
     network = build(counter, params)
     network.prepare(train.counts)
     network.to(device)
-    price = cost(network, train[: settings.batch_size], device)
     pixels = torch.from_numpy(train.pixels).to(device)
     epoch_steps = len(train) // settings.batch_size  # a last, smaller batch is left out
     steps = settings.epochs * epoch_steps
@@ -67,6 +67,8 @@ def main(counter: str) -> str:
     def step(i: int) -> dict[str, Tensor]:
         epoch, place = divmod(i, epoch_steps)
         batch = order(epoch)[place * settings.batch_size :][: settings.batch_size]
+        # of every device, which a checkpoint does not hold: dropout, and Faster R-CNN's sampling
+        torch.manual_seed(int(item_rng(params.seed, f"{name}/step-{i}").integers(2**63)))
         with training.autocast(params.precision, device):
             losses = network.loss(pixels[batch], [train.shapes[k] for k in batch])
         optimizer.zero_grad()
@@ -108,7 +110,7 @@ def main(counter: str) -> str:
             "threshold": last["threshold"],
             "held_out_error": last["held_out_error"],
             "images_seen": steps * settings.batch_size,
-            **price,
+            **cost(network, train[: settings.batch_size], device),
             "epochs": history.evaluations,
         },
     )

@@ -15,7 +15,7 @@ from pipeline.localize.paths import CLASSIFY
 from pipeline.localize.scenes import shard_path
 from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
 from pipeline.params import load_params
-from pipeline.shards import write_shard
+from pipeline.shards import read_shard, write_shard
 
 
 def params(**changes):
@@ -46,21 +46,50 @@ def test_mcnemar_by_hand():
     theirs = answers(CLASSIFY, [True] * 3 + [False] * 7 + [True] * 10)
     mine = answers("ssd", [True] * 9 + [False] + [True] * 8 + [False] * 2)
     table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
-    assert table.loc["all", ["images", "only_counter_right", "only_classifier_right"]].tolist() == [20, 6, 2]
-    assert table.loc["all", "gain"] == pytest.approx(4 / 20)
-    assert table.loc["all", "p"] == pytest.approx(binomtest(6, 8).pvalue)
+    assert table.loc["all but 0", ["images", "only_counter_right", "only_classifier_right"]].tolist() == [20, 6, 2]
+    assert table.loc["all but 0", "gain"] == pytest.approx(4 / 20)
+    assert table.loc["all but 0", "p"] == pytest.approx(binomtest(6, 8).pvalue)
     assert table.loc["-2", ["only_counter_right", "only_classifier_right"]].tolist() == [6, 0]
     assert table.loc["-2", "p"] == pytest.approx(2 * 0.5**6)
     assert table.loc["2", "gain"] == pytest.approx(-2 / 10)
-    # the interval of a paired difference: variance (b + c - (b - c)^2 / n) / n^2
-    spread = 1.959964 * np.sqrt(6 + 2 - 16 / 20) / 20
-    assert table.loc["all", "gain_high"] - table.loc["all", "gain"] == pytest.approx(spread, rel=1e-4)
+    # Agresti and Min: half a trial more in each of the four cells; 6.5 and 2.5 of 22
+    spread = 1.959964 * np.sqrt(6.5 + 2.5 - 4**2 / 22) / 22
+    assert table.loc["all but 0", "gain_low"] == pytest.approx(4 / 22 - spread, rel=1e-5)
+    assert table.loc["all but 0", "gain_high"] == pytest.approx(4 / 22 + spread, rel=1e-5)
+    # one question, and two about margins
+    assert table.loc["all but 0", "p_holm"] == pytest.approx(table.loc["all but 0", "p"])
+    assert table.loc["-2", "p_holm"] == pytest.approx(2 * table.loc["-2", "p"])
+
+
+def test_who_never_differs_still_has_an_interval():
+    low, high = compare.agresti_min(0, 0, 98)
+    assert high == -low == pytest.approx(1.959964 / 100, rel=1e-5)
+    assert np.isnan(compare.agresti_min(0, 0, 0)).all()
+    assert compare.mcnemar(0, 0) == 1
+
+
+def test_ties_are_not_in_the_comparison_of_a_density():
+    """Who answers 'square' always is right on every tie."""
+    with_ties = params(shapes=params().shapes.model_copy(update={"margins": [-2, 0, 2]}))
+    rows = {"condition": [f"margins/density-10/margin{m:+d}" for m in (-2, 0, 2)], "image": ["0"] * 3}
+    square = pd.DataFrame({**rows, "correct": pd.array([True, True, False], dtype="boolean")})
+    right = pd.DataFrame({**rows, "correct": pd.array([True, False, True], dtype="boolean")})
+    table = compare.paired_table({CLASSIFY: square, "ssd": right}, with_ties).set_index("margin")
+    assert table.loc["all but 0", ["images", "only_counter_right", "only_classifier_right"]].tolist() == [2, 1, 0]
+    assert table.loc["0", "only_classifier_right"] == 1
+
+
+def test_without_a_trial_nothing_is_said():
+    theirs, mine = (answers(name, [None, None, True, True]) for name in (CLASSIFY, "ssd"))
+    table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
+    assert table.loc["-2", ["gain", "gain_low", "p", "p_holm"]].isna().all()
+    assert table.loc["2", "p_holm"] == 1
 
 
 def test_trials_without_a_right_answer_are_left_out():
     theirs, mine = answers(CLASSIFY, [True, None, None, True]), answers("ssd", [False, None, True, True])
     table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
-    assert table.loc["all", "images"] == 2
+    assert table.loc["all but 0", "images"] == 2
 
 
 def test_holm_by_hand():
@@ -147,6 +176,16 @@ def test_a_better_scored_false_box_costs_precision(two_scenes):
     )
 
 
+def test_a_kind_that_does_not_occur_has_no_precision(two_scenes):
+    record = {"kind": ["circle"], "x": [64], "y": [64], "size": [16], "grey": [255]}
+    shard = next(iter(read_shard(shard_path("test/density-10"))))
+    content = json.dumps({"circles": 1, "squares": 0, "shapes": record}).encode()
+    write_shard(shard_path("test/density-10"), [{**shard, "__key__": f"{i:06d}", "json": content} for i in range(2)])
+    precision = compare.average_precision(found(*CIRCLES), 10, params())
+    assert precision["ap50_circle"] == 1
+    assert np.isnan(precision["ap50_square"])
+
+
 def test_masks_by_hand():
     rows = pd.DataFrame(
         {
@@ -188,5 +227,5 @@ def test_means_have_students_interval():
 def test_shares_have_wilsons_interval():
     theirs = binomtest(3, 10).proportion_ci(method="wilson")
     found = share_with_interval(np.array([1.0] * 3 + [0.0] * 7 + [np.nan]), "x")
-    assert found == pytest.approx({"x": 0.3, "x_low": theirs.low, "x_high": theirs.high})
+    assert found == pytest.approx({"x": 0.3, "x_low": theirs.low, "x_high": theirs.high, "x_images": 10})
     assert np.isnan(share_with_interval(np.array([np.nan]), "x")["x_high"])

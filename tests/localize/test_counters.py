@@ -213,3 +213,15 @@ def test_the_network_is_the_shapes_studys():
 @pytest.mark.parametrize("name", ["regress", "ssd", "faster_rcnn", "segment"])
 def test_params_build_every_counter(name):
     assert sum(p.numel() for p in build(name, load_params()).parameters()) > 1e5
+
+
+@pytest.mark.parametrize("detector", [ssd, faster_rcnn])
+def test_boxes_are_not_rounded_where_arithmetic_is(detector):
+    """In bf16 there are 256 numbers between 16 and 32: boxes there would lie on eighths of a pixel."""
+    torch.manual_seed(0)
+    network = detector(SIZE, 2, 16, ANCHORS, []).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        boxes = network.find(torch.from_numpy(some(1).pixels))[0]["boxes"] * SIZE
+    places = boxes[(boxes > 16) & (boxes < SIZE)] * 8
+    assert len(places) > 10
+    assert ((places - places.round()).abs() > 1e-3).float().mean() > 0.5

@@ -122,3 +122,4 @@ def test_deletion_and_insertion_of_a_known_network():
     assert best["deletion"] == pytest.approx(by_hand, abs=1e-5)
     assert best["insertion"] == pytest.approx(1 - by_hand, abs=1e-5)
     assert worst["deletion"] > 0.6 > 0.4 > worst["insertion"]
+    assert all(math.isnan(value) for value in heat.faithfulness(forward, image, 0 * left, 0, rng()).values())

@@ -30,6 +30,7 @@ from pipeline.training import save_weights
 COUNTERS = ["regress", "ssd", "faster_rcnn", "segment"]
 SMALL = {
     "densities": [10],
+    "scales.smoke.shapes.images": 60,
     "localize.density": 10,
     "localize.counters": COUNTERS,
     "localize.shifts": [1, 32],
@@ -153,12 +154,22 @@ def test_figures_are_there(done):
         "by_density.png",
         "found.png",
         "heat_maps_10.png",
-        "explanations.png",
+        "explanations_M10.png",
         "clip_heat_maps.png",
         "readout.png",
         "units.png",
         "shifts.png",
     }
+
+
+def test_one_counter_alone_is_compared_and_drawn(copy, run_stage):
+    for name in COUNTERS[1:]:
+        shutil.rmtree(copy / f"data/localize/counted/{name}")
+    edit_params(copy / "params.yaml", {"localize.counters": ["regress"]})
+    for stage in ("compare", "figures"):
+        result = run_stage(f"localize.{stage}")
+        assert result.returncode == 0, result.stderr
+    assert set(read(copy, "margins")["counter"]) == {"classify", "regress"}
 
 
 @pytest.mark.parametrize("counter", ["ssd", "segment"])
@@ -211,9 +222,9 @@ def test_an_unknown_counter(copy, run_stage):
         ("localize.explained", [10, 80], ("localize.explained", "[80]")),
         ("localize.anchors", [0.1, 0.3, 0.2], ("localize", "should grow")),
         ("scales.smoke.localize.mask_size", 40, ("mask_size = 40", "multiple of")),
-        ("scales.smoke.localize.held_out", 30, ("held_out = 30", "32 training images")),
-        ("scales.smoke.localize.test_images", 9, ("test_images = 9", "8 test images only")),
-        ("scales.smoke.localize.probe_images", 40, ("probe_images = 40", "8 test images only")),
+        ("scales.smoke.localize.held_out", 40, ("held_out = 40", "48 training images")),
+        ("scales.smoke.localize.test_images", 13, ("test_images = 13", "12 test images only")),
+        ("scales.smoke.localize.probe_images", 40, ("probe_images = 40", "12 test images only")),
         ("scales.smoke.localize.training.ssd.batch_size", 17, ("batch_size = 17", "images = 16")),
         ("localize.shifts", [0], ("localize.shifts.0",)),
     ],

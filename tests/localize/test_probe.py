@@ -34,7 +34,9 @@ def test_what_is_there_is_read_and_what_is_not_is_not(counts):
     noise = rng(1).normal(size=(300, 20))
     circles = counts[:, 1] * 0.1
     features = np.column_stack([noise, circles + rng(2).normal(0, 0.01, 300)])
-    value, low, high = probe.read_out(features, probe.targets(counts), rng())
+    value, low, high, error = probe.read_out(features, probe.targets(counts), rng())
+    assert error[1] < 0.2  # shapes
+    assert error[3] == pytest.approx(counts[:, 0].std(), rel=0.1)  # of the total, the squares are unknown
     squares, circles, difference, total = value
     assert circles > 0.99
     assert squares < 0.05

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.localize.network import resnet18
-from pipeline.localize.shift import logits, move
+from pipeline.localize.scenes import CIRCLE, SQUARE, Shapes
+from pipeline.localize.shift import logits, majority, move
 from pipeline.padding import pad_with
 
 
@@ -38,3 +40,13 @@ def test_with_its_other_end_for_padding_a_network_cannot_tell_a_roll_by_its_stri
     assert apart(network, "circular", 7) > 1e-3  # but by its pooling's stride
     assert apart(network, "zeros", 32) > 1e-3  # and by its border
     assert apart(network, "reflect", 32) > 1e-3
+
+
+def test_the_majority_is_of_what_is_left():
+    two_circles_and_a_square = Shapes(
+        np.array([CIRCLE, CIRCLE, SQUARE]), np.array([0.9, 0.8, 0.1]), np.array([0.1] * 3), np.full(3, 0.05)
+    )
+    assert majority([two_circles_and_a_square], 0.0, 2, "cut").tolist() == [True]
+    assert majority([two_circles_and_a_square], 0.15, 2, "cut").tolist() == [False]  # one each: a tie
+    assert majority([two_circles_and_a_square], 0.15, 1, "cut").tolist() == [True]  # moved down, all stay
+    assert majority([two_circles_and_a_square], 0.5, 2, "rolled").tolist() == [True]
