@@ -174,7 +174,7 @@ def test_one_counter_alone_is_compared_and_drawn(copy, run_stage):
 
 @pytest.mark.parametrize("counter", ["ssd", "segment"])
 def test_training_killed_at_random_moments_ends_in_the_same_bytes(copy, run_stage, counter):
-    longer = {f"scales.smoke.localize.training.{counter}.epochs": 6}
+    longer = {f"scales.smoke.localize.training.{counter}.epochs": 20}
     edit_params(copy / "params.yaml", longer)
     assert run_stage("localize.train", "--counter", counter).returncode == 0
     made = [
