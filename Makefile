@@ -1,5 +1,8 @@
 # make repro   set up what is missing, then reproduce every study at the scale of params.yaml
 # make test    set up what is missing, then run the tests
+# make fetch   get the published inputs of sources.yaml, and say what is missing and what runs without it
+# make share   PART=1/3 on the first of three machines, PART=rest afterwards: see pipeline/share.py
+# make review  BASE=main NEW=workspace: what changed between two revisions, as review/index.html
 # make lock    write constraints.txt anew from requirements.txt (after changing a pin)
 
 PYTHON ?= python3
@@ -8,7 +11,7 @@ STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint lock
+.PHONY: repro test lint lock fetch share review
 repro: $(STAMP)
 	@python -m pipeline.params
 	dvc repro
@@ -18,10 +21,22 @@ test: $(STAMP)
 	ruff format --check .
 	python -m pytest
 
+fetch: $(STAMP)
+	@python -m pipeline.inputs --name all
+
+share: $(STAMP)
+	@python -m pipeline.share --part $(PART)
+
+BASE ?= HEAD
+NEW ?= workspace
+review: $(STAMP)
+	@python -m pipeline.review --base $(BASE) --new $(NEW)
+
 $(STAMP): requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, found " + sys.version + "; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/python -m pipeline.offline_plots
 	touch $@
 
 lock: $(STAMP)

@@ -426,7 +426,8 @@ class Detector(Section):
 
 
 class ClipModel(Section):
-    """A CLIP model. name: small-clip (ours) or one of open_clip's. weights: a path, a tag of open_clip's, or null.
+    """A CLIP model. name: small-clip (ours) or one of open_clip's. weights: a name in sources.yaml, a path, a
+    tag of open_clip's, or null.
 
     null: what pretrain_clip made, for small-clip; random weights, for any other.
     """

@@ -3,40 +3,35 @@
     python -m pipeline.sources --name error_consistency      fetch one input of sources.yaml, or verify a mirror's copy
 
 STUDIES_MIRROR names a folder with copies of the inputs, laid out as `folder` in sources.yaml says;
-what is found there is verified too, and the network is not asked. STUDIES_CACHE is where downloads
-are kept (default: the user's cache folder). What sources.yaml has no hash for is verified against
-sources.lock, where its sha256 is written on first use.
+what is found there is verified too, and the network is not asked. It may be the http address of such a
+folder. STUDIES_CACHE is where downloads are kept (default: the user's cache folder). What sources.yaml
+has no hash for is verified against sources.lock, where its sha256 is written on first use.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import pooch
-import requests
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
+from pipeline.download import MIRROR, from_first, git_object, list_files, sha256
 from pipeline.params import Section
 from pipeline.stage import UserError, run, write_json
 
 REGISTRY = Path(__file__).resolve().parent.parent / "sources.yaml"
 LOCK = Path("sources.lock")
-MIRROR, CACHE = "STUDIES_MIRROR", "STUDIES_CACHE"
-RETRIES, CONNECTIONS = 3, 8
-DOWNLOADER = pooch.HTTPDownloader(timeout=30)  # seconds of silence
-pooch.get_logger().setLevel("ERROR")
+CACHE = "STUDIES_CACHE"
+CONNECTIONS = 8
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\n]+$")]
 
 
 class Listing(Section):
@@ -46,15 +41,64 @@ class Listing(Section):
     pattern: str  # of the paths that are wanted; its group 'path' is the path below the source's url
 
 
+class Other(Section):
+    """Any value but this one."""
+
+    model_config = ConfigDict(extra="forbid", validate_by_name=False)
+
+    not_: Annotated[str, Field(alias="not")]
+
+
+class Need(Section):
+    """Who reads an input: stages of dvc.yaml, when all these settings of params.yaml have these values."""
+
+    study: Literal["shapes", "countclip", "posenet", "consistency", "localize"]
+    stages: Annotated[list[str], Field(min_length=1)]
+    when: Annotated[dict[str, str | list[str] | Other], Field(min_length=1)]
+
+    def holds(self, settings: dict[str, Any]) -> bool:
+        """settings: the whole of params.yaml as nested dicts, `sources.*` the chosen source."""
+        return all(_matches(_lookup(settings, key), value) for key, value in self.when.items())
+
+
+def _lookup(settings: dict[str, Any], key: str) -> Any:
+    value: Any = settings
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _matches(found: Any, wanted: str | list[str] | Other) -> bool:
+    values = found if isinstance(found, list) else [found]
+    match wanted:
+        case Other():
+            return wanted.not_ not in values
+        case list():
+            return any(value in wanted for value in values)
+        case _:
+            return wanted in values
+
+
 class Source(Section):
     """One published input of sources.yaml."""
 
-    what: str
-    licence: str
-    folder: str
-    url: Annotated[str, Field(pattern=r"^https?://.*/$")]
+    what: Line
+    licence: Line
+    use: Line  # who may
+    size: Annotated[int, Field(gt=0)] | None  # bytes of all files together; null: not known for certain
+    needed_by: list[Need]
+    without: Line
+    folder: str | None
+    url: Annotated[str, Field(pattern=r"^https?://.*/$")] | None  # null: not fetched, a person gives the path
+    how: Line | None = None  # one comes by what is not fetched
     listing: Listing | None = None
     files: dict[str, Sha256 | None]  # null: taken on first use, and held in sources.lock
+
+    @model_validator(mode="after")
+    def _fetched_or_explained(self) -> Source:
+        if (self.url is None) != (self.how is not None) or (self.url is None) != (self.folder is None):
+            raise ValueError("should have url, folder and no how; or, where it is not fetched, how and neither of them")
+        return self
 
 
 def read_registry(path: Path = REGISTRY) -> dict[str, Source]:
@@ -70,32 +114,47 @@ def fetch(name: str, source: Source | None = None) -> Path:
     """The folder that holds a published input's files, verified.
 
     Raises UserError where a file cannot be had or is not what it should be; files that did arrive
-    are kept, and a second call asks for the others only.
+    are kept, and a second call asks for the others, and the rest of what was cut short, only.
     """
     source = source or read_registry()[name]
-    if mirror := os.environ.get(MIRROR):
-        if (folder := Path(mirror) / source.folder).is_dir():
-            _verify_mirror(folder, source)
-            return folder
-        print(f"{name}: {MIRROR}={mirror} has no folder '{source.folder}'; asking {source.url}", flush=True)
-    folder = Path(os.environ.get(CACHE) or pooch.os_cache("counting-and-position")) / source.folder
-    held: dict[str, str] = json.loads(LOCK.read_text()) if LOCK.exists() else {}
-    objects = _list(name, source, folder)
+    if source.url is None:
+        raise UserError(f"{REGISTRY.name}: {name} is not fetched: {source.how}; or {source.without}")
+    mirror = os.environ.get(MIRROR, "")
+    if folder := mirrored(source):
+        if wrong := wrong_file(folder, name, source):
+            raise UserError(f"{wrong}; replace it")
+        if absent := absent_files(folder, source):
+            print(f"{folder}: lacks {len(absent)} of {len(source.files)} files of {REGISTRY.name}, first {absent[0]}")
+        return folder
+    if mirror and not _is_address(mirror):
+        print(
+            f"{name}: {MIRROR}={mirror} has no folder '{source.folder}' with its files; asking {source.url}", flush=True
+        )
+    folder = cached(source)
+    bases = [f"{mirror.rstrip('/')}/{source.folder}/"] if _is_address(mirror) else []
+    objects = {}
+    if source.listing:
+        objects = list_files(name, source.listing.url, source.listing.pattern, folder, bases)
+    held = held_hashes()
     known = {path: source.files.get(path) or held.get(f"{name}/{path}") for path in sorted({*source.files, *objects})}
     for parent in {(folder / path).parent for path in known}:
         parent.mkdir(parents=True, exist_ok=True)  # pooch's threads would race for it
-    store = pooch.create(folder, source.url, registry=known, retry_if_failed=RETRIES)
+    stores = [pooch.create(folder, base, registry=known) for base in [*bases, source.url]]
 
     def get(path: str) -> str:
-        with _explained(f"{name}: {source.url}{path}"):
-            file = Path(store.fetch(path, downloader=DOWNLOADER))
-        if path in objects and _git_object(file) != objects[path]:
+        file = from_first(name, stores, path, source.size if len(known) == 1 else None)
+        if path in objects and git_object(file) != objects[path]:
             file.unlink()
             raise UserError(f"{name}: {source.url}{path}: is not the file of that commit, {objects[path]}; try again")
-        return sha256(file)
+        return known[path] or sha256(file)
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        found = dict(zip(known, tqdm(pool.map(get, known), name, len(known), disable=None, leave=False), strict=True))
+        try:
+            arriving = tqdm(pool.map(get, known), name, len(known), unit="file", disable=None, leave=False)
+            found = dict(zip(known, arriving, strict=True))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # where one file is not to be had, the others' tries would be waited for
+            raise
     first_seen = {f"{name}/{path}": digest for path, digest in found.items() if source.files.get(path) is None}
     if not first_seen.items() <= held.items():
         write_json(LOCK, dict(sorted((held | first_seen).items())))
@@ -110,56 +169,49 @@ def only_file(name: str) -> str:
     return files[0]
 
 
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """What goes wrong in a download, as a line that says what to do."""
-    try:
-        yield
-    except requests.RequestException as error:
-        raise UserError(
-            f"{what}: not to be had in {RETRIES + 1} tries ({error}); run again when there is a network, "
-            f"or set {MIRROR} to a folder with copies"
-        ) from None
-    except ValueError as error:  # pooch's word for another hash
-        raise UserError(
-            f"{what}: {error}; the hash is that of {REGISTRY.name} or {LOCK}: try again later or from another "
-            f"network, and if it stays so, ask the authors what changed"
-        ) from None
+def absent_files(folder: Path, source: Source) -> list[str]:
+    """The files of sources.yaml that a folder lacks."""
+    return [path for path in source.files if not (folder / path).exists()]
 
 
-def _verify_mirror(folder: Path, source: Source) -> None:
-    for path, digest in source.files.items():
+def wrong_file(folder: Path, name: str, source: Source) -> str:
+    """The first file that is another than stated or held; empty where there is none."""
+    held = held_hashes()
+    for path, stated in source.files.items():
+        digest = stated or held.get(f"{name}/{path}")
         if digest and (file := folder / path).exists() and (found := sha256(file)) != digest:
-            raise UserError(f"{file}: not what {REGISTRY.name} names: sha256 {found}, should be {digest}; replace it")
-    if absent := [path for path in source.files if not (folder / path).exists()]:
-        print(f"{folder}: lacks {len(absent)} of {len(source.files)} files of {REGISTRY.name}, first {absent[0]}")
+            names = REGISTRY.name if stated else LOCK
+            return f"{file}: not what {names} names: sha256 {found}, should be {digest}"
+    return ""
 
 
-def _list(name: str, source: Source, folder: Path) -> dict[str, str]:
-    """Path below `url` -> git object name, of the files that the listing names."""
-    if source.listing is None:
-        return {}
-    listing = source.listing
-    with _explained(f"{name}: {listing.url}"):
-        file = pooch.retrieve(listing.url, None, "listing.json", folder, downloader=DOWNLOADER)
-    answer = json.loads(Path(file).read_text())
-    if answer.get("truncated", True):
-        Path(file).unlink()
-        raise UserError(f"{name}: {listing.url}: the list of files is cut short; nothing was fetched")
-    wanted = re.compile(listing.pattern)
-    matches = {wanted.fullmatch(entry["path"]): entry["sha"] for entry in answer["tree"] if entry["type"] == "blob"}
-    return {match["path"]: sha for match, sha in matches.items() if match}
+def resolve(choice: str) -> str:
+    """The path of a published input's one file, fetched and verified, where `choice` is its name; else as it is."""
+    return str(fetch(choice) / only_file(choice)) if choice in read_registry() else choice
 
 
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def mirrored(source: Source) -> Path | None:
+    """The mirror's folder of an input; None where it has none, or none of its files."""
+    mirror = os.environ.get(MIRROR, "")
+    if not mirror or _is_address(mirror):
+        return None
+    folder = Path(mirror) / source.folder
+    has_some = folder.is_dir() and (source.listing or len(absent_files(folder, source)) < len(source.files))
+    return folder if has_some else None
 
 
-def _git_object(path: Path) -> str:
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+def cached(source: Source) -> Path:
+    """Where downloads of an input are kept."""
+    return Path(os.environ.get(CACHE) or pooch.os_cache("counting-and-position")) / source.folder
+
+
+def _is_address(mirror: str) -> bool:
+    return mirror.startswith(("http://", "https://"))
+
+
+def held_hashes() -> dict[str, str]:
+    """'<input>/<path>' -> sha256 as first seen, of sources.lock."""
+    return json.loads(LOCK.read_text()) if LOCK.exists() else {}
 
 
 def main(name: str) -> str:

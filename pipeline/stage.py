@@ -1,4 +1,4 @@
-"""What every stage shares: its command line, one-line errors, files that appear whole, a closing line."""
+"""What every stage shares: its command line, one-line errors, files that appear whole, a closing line, its cost."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 DECIMALS = 6  # of floats in JSON
+COSTS = Path(os.environ.get("DVC_ROOT", ".")) / "report" / "costs.jsonl"  # undeclared: no run has another's times
 ADVICE = {
     errno.ENOSPC: "free some space and run again",
     errno.EDQUOT: "free some of your quota and run again",
@@ -60,7 +63,37 @@ def run(main: Callable[..., str], **arguments: type) -> None:
         advice = ADVICE.get(error.errno or 0)
         sys.exit(f"error: {label}: {where}{error.strerror or error}" + (f"; {advice}" if advice else ""))
     if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun, the first speaks
-        print(f"{label}: {made} in {time.perf_counter() - start:.1f} s", flush=True)
+        seconds = time.perf_counter() - start
+        print(f"{label}: {made} in {seconds:.1f} s", flush=True)
+        _keep_cost(label, " ".join(["python -m", name, *sys.argv[1:]]), seconds)
+
+
+def _keep_cost(label: str, command: str, seconds: float) -> None:
+    """A line for the report. What the stage made is whole already, so a full disk costs only this line."""
+    whole = time.time() - psutil.Process().create_time()
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"stage": label, "command": command, "seconds": round(seconds, 2), "with_start": round(whole, 2)}
+    try:
+        COSTS.parent.mkdir(parents=True, exist_ok=True)
+        with COSTS.open("a") as file:
+            file.write(json.dumps({**line, "ended": ended}) + "\n")
+    except OSError as error:
+        print(f"{COSTS}: {error.strerror}; the report will not know what {label} cost", flush=True)
+
+
+def costs() -> list[dict[str, Any]]:
+    """What each stage cost when it last ran here, in the order of their ends.
+
+    'stage', 'command', 'seconds' of work, 'with_start': with Python's and the libraries' start, 'ended' (UTC).
+    """
+    if not COSTS.exists():
+        return []
+    last: dict[str, dict[str, Any]] = {}
+    for line in COSTS.read_text().splitlines():
+        cost = json.loads(line)
+        last.pop(cost["stage"], None)
+        last[cost["stage"]] = cost
+    return list(last.values())
 
 
 @contextmanager

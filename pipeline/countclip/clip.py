@@ -24,6 +24,7 @@ from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from pipeline.countclip.paths import PRETRAINED
 from pipeline.params import ClipModel
+from pipeline.sources import resolve
 from pipeline.stage import UserError
 from pipeline.training import load_weights
 
@@ -52,9 +53,9 @@ def check_name(name: str) -> None:
 def load(choice: ClipModel) -> nn.Module:
     """The pre-trained model that params.yaml names. Raises UserError where its weights are not to be had or do not fit.
 
-    Weights are opened as tensors only, never as pickled code; the archives that OpenAI published are tags.
+    weights: a name in sources.yaml, a path or a tag. They are opened as tensors only, never as pickled code.
     """
-    weights = PRETRAINED if choice.weights is None and choice.name == SMALL else choice.weights
+    weights = resolve(choice.weights) if choice.weights else PRETRAINED if choice.name == SMALL else None
     if weights is None or Path(weights).suffix == ".safetensors":
         model = build(choice.name)
         if weights is not None:

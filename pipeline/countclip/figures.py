@@ -14,20 +14,20 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from pipeline.countclip.authors import FREQUENCIES
 from pipeline.countclip.paths import FILTERED, PLOTS
 from pipeline.countclip.samples import IMAGE_EXTENSIONS
 from pipeline.figures import COLOURS, figure
 from pipeline.shards import Sample, read_shard
 from pipeline.stage import run, write_json
 
-PUBLISHED = {2: 1504, 3: 469, 4: 192, 5: 71, 6: 38, 7: 16, 8: 13, 9: 7, 10: 9}  # the authors' counting set, of 2,319
 ROWS, COLUMNS = 3, 6
 
 
 def frequencies(ours: dict[int, int]) -> None:
     """Fig. 2: frequency of each class, its logarithm, and the logarithm of that."""
-    classes = np.array(sorted(PUBLISHED))
-    series = (("here", ours, -0.2, COLOURS[0]), ("published", PUBLISHED, 0.2, COLOURS[1]))
+    classes = np.array(sorted(FREQUENCIES))
+    series = (("here", ours, -0.2, COLOURS[0]), ("published", FREQUENCIES, 0.2, COLOURS[1]))
     labels = ("pairs", "log2(pairs)", "log2(log2(pairs))")
     with figure(PLOTS / "frequencies.png", ncols=3, figsize=(11, 3.4)) as (_, axes):
         for times, (ax, ylabel) in enumerate(zip(axes, labels, strict=True)):
@@ -85,7 +85,7 @@ def main() -> str:
     ours = {int(n): count for n, count in numbers["by_count"].items()}
     frequencies(ours)
     sheet(FILTERED, PLOTS / "pairs.png")
-    rows = [{"count": n, "here": ours.get(n, 0), "published": PUBLISHED[n]} for n in PUBLISHED]
+    rows = [{"count": n, "here": ours.get(n, 0), "published": FREQUENCIES[n]} for n in FREQUENCIES]
     write_json(PLOTS / "frequencies.json", rows)
     return "2 figures"
 

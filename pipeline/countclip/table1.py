@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import dvc.api
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, bootstrap, fisher_exact, permutation_test
@@ -159,6 +158,8 @@ def run_missing(wanted: list[tuple[Configuration, int]], minutes: float = math.i
 
 def read_run(revision: str, weights: str) -> pd.DataFrame:
     """The trials of an experiment, images in order."""
+    import dvc.api  # here: what else is in this module is used where there is no DVC
+
     with dvc.api.open(f"data/countclip/predictions/{weights}.parquet", rev=revision, mode="rb") as file:
         path = Path(".checkpoints/table1.parquet")
         write_bytes(path, file.read())

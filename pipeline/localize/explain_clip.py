@@ -30,6 +30,7 @@ from pipeline.localize.paths import CLIP_CONFIG, CLIP_HEAT_MAPS, CLIP_POOL, CLIP
 from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
 from pipeline.params import ClipModel, Params, load_params
 from pipeline.shards import item_rng, read_shard
+from pipeline.sources import resolve
 from pipeline.stage import UserError, run, write_bytes, write_json
 
 SMALL = "small-clip"  # ours
@@ -56,8 +57,9 @@ def build(choice: ClipModel, trained: bool) -> nn.Module:
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns of random weights, which are wanted
     open_clip.add_model_config(CLIP_CONFIG)
     ours = choice.weights is None and choice.name == SMALL
+    weights = resolve(choice.weights) if trained and choice.weights else None
     try:
-        model = open_clip.create_model(choice.name, pretrained=choice.weights if trained else None)
+        model = open_clip.create_model(choice.name, pretrained=weights)
     except (RuntimeError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(

@@ -87,6 +87,7 @@ def summarise(maps: dict[str, Maps], image: str) -> list[dict]:
         backbone, variant, inputs, kernel, padding = key
         row = {"network": f"{backbone}/{variant}", "inputs": inputs, "kernel": kernel, "padding": padding}
         row |= {"pattern": name, "image": image, "undefined": int(np.isnan(spearman).sum())}
+        row["runs"] = len(spearman)
         for measure in ("spearman", "mae"):
             found = interval(maps[measure][key, name])
             row |= {measure: found["mean"], f"{measure}_low": found["low"], f"{measure}_high": found["high"]}

@@ -14,6 +14,7 @@ from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.psychometric import describe, rates, wilson
 from pipeline.shapes.paths import PLOTS, Network, margin_name, observer, split_name
+from pipeline.shapes.statements import statements
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
 
@@ -112,7 +113,9 @@ def main() -> str:
     curves = pd.concat([pd.read_csv(Network(density).curve) for density in params.densities])
     for name, table in {"curves": curves, "accuracy": accuracy, "margins": margins, "bias": bias}.items():
         write_json(PLOTS / f"{name}.json", table.to_dict("records"))
-    write_json("metrics/shapes.json", summary(accuracy, margins, bias))
+    resamples = params.at_scale.shapes.bootstrap
+    found = statements(accuracy, margins, bias, item_rng(params.seed, "shapes/evaluate/statements"), resamples)
+    write_json("metrics/shapes.json", summary(accuracy, margins, bias) | {"statements": found})
     return f"{len(trials):,} decisions of {len(params.densities)} networks"
 
 

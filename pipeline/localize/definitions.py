@@ -1,0 +1,148 @@
+"""Are the document's definitions right? Each put to a test that it could fail (convnets-in-vision).
+
+    python -m pipeline.localize.definitions
+
+The numbers are exact: no sampling of images or networks stands behind them, only random boxes and a small network
+with random weights, and floating-point error.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import huber_loss, relu
+from torchvision.ops import box_iou
+
+from pipeline import training
+from pipeline.localize.boxes import AS_PRINTED, TEXTBOOK, from_size_and_ratio
+from pipeline.localize.counters import build
+from pipeline.localize.heat import grad_cam
+from pipeline.localize.paths import METRICS
+from pipeline.params import Params, load_params
+from pipeline.stage import run, write_json
+
+BOXES, SIDE = 500, 48  # random boxes, and pixels of the image that they lie in
+
+
+def random_boxes(number: int, side: int) -> Tensor:
+    """(x0, y0, x1, y1) at whole pixels, int64 [N, 4], of at least one pixel."""
+    corners = torch.randint(0, side + 1, (number, 2, 2)).sort(dim=1).values
+    corners[:, 1] = torch.maximum(corners[:, 1], corners[:, 0] + 1)
+    return corners.flatten(1)
+
+
+def jaccard_of_sets(first: Tensor, second: Tensor, side: int) -> Tensor:
+    """|A and B| / |A or B| of two boxes' sets of pixels, counted one by one: float64 [N]."""
+    y, x = torch.meshgrid(torch.arange(side + 1), torch.arange(side + 1), indexing="ij")
+
+    def pixels(boxes: Tensor) -> Tensor:
+        x0, y0, x1, y1 = (column[:, None, None] for column in boxes.unbind(1))
+        return (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+
+    a, b = pixels(first), pixels(second)
+    return (a & b).sum((1, 2)).double() / (a | b).sum((1, 2)).double()
+
+
+def jaccard() -> dict[str, float]:
+    """Of random pairs of boxes: how far torchvision's IoU is from the sets', its range, and its gradient."""
+    first, second = random_boxes(BOXES, SIDE), random_boxes(BOXES, SIDE)
+    by_sets = jaccard_of_sets(first, second, SIDE)
+    moving = first.double().requires_grad_()
+    overlap = box_iou(moving, second.double()).diagonal()
+    (slope,) = torch.autograd.grad(overlap.sum(), moving)
+    has_slope, meet = slope.abs().sum(1) > 0, by_sets > 0
+    return {
+        "apart_from_torchvision": (overlap.detach() - by_sets).abs().max().item(),
+        "least": by_sets.min().item(),
+        "most": by_sets.max().item(),
+        "gradient_where_boxes_meet": has_slope[meet].double().mean().item(),
+        "gradient_where_they_do_not": has_slope[~meet].double().mean().item(),
+    }
+
+
+def box_formula() -> dict[str, float]:
+    """Width over height of boxes (x, y, s, r) in a square image, less r: the worst, as printed and in the textbook."""
+    ratios = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.double)
+    boxes = torch.stack([torch.full_like(ratios, v) for v in (24.0, 24.0, 0.5)] + [ratios], dim=1)
+    found = {}
+    for name, exponent in (("as_printed", AS_PRINTED), ("textbook", TEXTBOOK)):
+        x0, y0, x1, y1 = from_size_and_ratio(boxes, SIDE, SIDE, exponent).unbind(1)
+        found[name] = ((x1 - x0) / (y1 - y0) - ratios).abs().max().item()
+    return found
+
+
+def grad_cam_by_hand(network: nn.Module, layer: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
+    """The document's alpha and L, written out: maps A kept, dy/dA by autograd, mean over places, ReLU of the sum."""
+    kept: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda _module, _inputs, maps: kept.append(maps))
+    scores = network(inputs)
+    handle.remove()
+    chosen = scores.gather(1, target[:, None]).sum()
+    (slopes,) = torch.autograd.grad(chosen, kept[0])
+    alpha = slopes.mean(dim=(2, 3), keepdim=True)
+    return relu((alpha * kept[0]).sum(1)).detach()
+
+
+def heat_maps() -> dict[str, float]:
+    """How far captum's Grad-CAM is from the document's formula, on a small network; and the least of its values."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    ).double()
+    inputs, target = torch.rand(16, 1, 15, 15, dtype=torch.double), torch.randint(0, 3, (16,))
+    network(inputs)  # gives the last layer its size
+    apart, least = 0.0, 0.0
+    for layer in (network[1], network[3]):
+        theirs = grad_cam(network, layer, inputs, target)
+        apart = max(apart, (theirs - grad_cam_by_hand(network, layer, inputs, target)).abs().max().item())
+        least = min(least, theirs.min().item())
+    return {"apart_from_formula": apart, "least": least}
+
+
+def heads(params: Params) -> dict[str, int]:
+    """Channels of the detectors' heads beside the document's N (k + 1) and 4 N, k = 2 kinds."""
+    network = build("ssd", params).network
+    per_place = network.anchor_generator.num_anchors_per_location()
+    category, offsets = (head.module_list for head in (network.head.classification_head, network.head.regression_head))
+    proposals = build("faster_rcnn", params).network.rpn
+    anchors = proposals.anchor_generator.num_anchors_per_location()[0]
+    return {
+        "ssd_category_beyond": sum(conv.out_channels - 3 * n for conv, n in zip(category, per_place, strict=True)),
+        "ssd_offsets_beyond": sum(conv.out_channels - 4 * n for conv, n in zip(offsets, per_place, strict=True)),
+        "proposals_category_beyond": proposals.head.cls_logits.out_channels - 3 * anchors,
+        "proposals_offsets_beyond": proposals.head.bbox_pred.out_channels - 4 * anchors,
+    }
+
+
+def huber() -> dict[str, float]:
+    """Largest distance of Huber's loss (delta 1) from e^2 / 2 within 1, and of its slope from +-1 beyond."""
+    error = torch.linspace(-4, 4, 801, dtype=torch.double, requires_grad=True)
+    loss = huber_loss(error, torch.zeros_like(error), reduction="none")
+    (slope,) = torch.autograd.grad(loss.sum(), error)
+    near = error.detach().abs() <= 1
+    return {
+        "apart_from_l2_near_0": (loss - error**2 / 2)[near].abs().max().item(),
+        "slope_apart_from_l1_beyond": (slope - error.sign())[~near].abs().max().item(),
+    }
+
+
+def main() -> str:
+    params = load_params()
+    training.configure(params.seed, "localize/definitions", params.threads)
+    found = {
+        "jaccard": jaccard(),
+        "box": box_formula(),
+        "grad_cam": heat_maps(),
+        "heads": heads(params),
+        "huber": huber(),
+    }
+    write_json(METRICS / "definitions.json", found)
+    return f"{sum(map(len, found.values()))} numbers"
+
+
+if __name__ == "__main__":
+    run(main)

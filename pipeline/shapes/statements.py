@@ -1,0 +1,132 @@
+"""What the paper says of all networks together, as numbers with intervals (implicit-counting, Results and Discussion).
+
+Intervals are 95%. Where networks are what a statement generalises over, they are resampled (percentile bootstrap of
+whole networks), or Student's t is taken over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+from scipy.stats import t as student_t
+
+from pipeline.psychometric import wilson
+
+Interval = dict[str, float | int | None]
+
+
+def over_networks(values: np.ndarray) -> Interval:
+    """Mean of one value a network [N], with Student's interval; None for the bounds where there is one network."""
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return {"mean": mean, "low": None, "high": None, "networks": n}
+    reach = student_t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5
+    return {"mean": mean, "low": mean - reach, "high": mean + reach, "networks": n}
+
+
+def resampled(statistic: Callable[[np.ndarray], float], n: int, rng: np.random.Generator, resamples: int) -> Interval:
+    """A statistic of networks, given by their places [K], with the percentiles of a bootstrap over all n."""
+    drawn = np.array([statistic(rng.integers(n, size=n)) for _ in range(resamples)])
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (None, None)
+    return {"value": statistic(np.arange(n)), "low": low, "high": high}
+
+
+def asymmetry(accuracy: pd.DataFrame, rng: np.random.Generator, resamples: int) -> Interval | None:
+    """Accuracy of the sparser-trained on the denser set less that of the denser-trained on the sparser, mean of pairs.
+
+    Both networks of a pair see a set that is not their own and equally far from it. None where there is one network.
+    """
+    table = accuracy.pivot_table(index="network", columns="test", values="accuracy")
+    values = table.to_numpy()
+    if len(values) < 2:
+        return None
+    difference = values - values.T  # [i, j]: i on j's set less j on i's
+
+    def statistic(places: np.ndarray) -> float:
+        ordered = np.sort(places)
+        pairs = [difference[i, j] for a, i in enumerate(ordered) for j in ordered[a + 1 :] if i != j]
+        return float(np.mean(pairs)) if pairs else np.nan
+
+    return resampled(statistic, len(values), rng, resamples)
+
+
+def slope_by_training_density(bias: pd.DataFrame, rng: np.random.Generator, resamples: int) -> dict[str, Interval]:
+    """Spearman's correlation of a network's training density with the slope of its answers, for each test density.
+
+    A steeper slope is a finer sense of the margin; the paper supposes it of networks trained on few shapes.
+    """
+    found = {}
+    for density, rows in bias.groupby("density"):
+        networks, slopes = rows["network"].to_numpy(float), rows["slope"].to_numpy(float)
+        if len(rows) < 4:
+            continue
+
+        def statistic(places: np.ndarray, networks=networks, slopes=slopes) -> float:
+            if len(set(places.tolist())) < 3:
+                return np.nan
+            return float(spearmanr(networks[places], slopes[places]).statistic)
+
+        found[f"density_{density}"] = resampled(statistic, len(rows), rng, resamples)
+    return found
+
+
+def margin_that_matters(margins: pd.DataFrame, rng: np.random.Generator, resamples: int) -> Interval | None:
+    """Does accuracy follow the relative margin, |circles - squares| / shapes, more than the absolute one?
+
+    Difference of the two correlations (Spearman's) with accuracy, over networks, densities and margins but 0.
+    """
+    rows = margins[margins["margin"] != 0]
+    by_network = [part for _, part in rows.groupby("network")]
+    if len(by_network) < 2 or rows["density"].nunique() < 2:
+        return None
+
+    def statistic(places: np.ndarray) -> float:
+        these = pd.concat([by_network[i] for i in places])
+        size = these["margin"].abs().to_numpy(float)
+        relative = spearmanr(size / these["density"], these["accuracy"]).statistic
+        return float(relative - spearmanr(size, these["accuracy"]).statistic)
+
+    return resampled(statistic, len(by_network), rng, resamples)
+
+
+def circle_bias(margins: pd.DataFrame) -> pd.DataFrame:
+    """How far a network's share of 'circle' answers lies from one half, by network and density; with Wilson's bounds.
+
+    Over margins other than 0, of which there are as many to either side: who has no bias answers 'circle' to half,
+    however well it tells margins apart. Unlike the point of subjective equality it is defined where a network
+    answers one kind only.
+    """
+    rows = margins[margins["margin"].isin(-margins["margin"]) & (margins["margin"] != 0)]
+    rows = rows.assign(circles=rows["circle"] * rows["images"])
+    table = rows.groupby(["network", "density"], as_index=False)[["circles", "images"]].sum()
+    low, high = wilson(table["circles"], table["images"])
+    return table.assign(size=(table["circles"] / table["images"] - 0.5).abs(), biased=(low > 0.5) | (high < 0.5))
+
+
+def statements(
+    accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame, rng: np.random.Generator, resamples: int
+) -> dict:
+    """All of them, for `dvc metrics` and claims.yaml; None, or left out, where these settings cannot say."""
+    found = circle_bias(margins)
+    sizes = found.pivot_table(index="network", columns="density", values="size")
+    low, high = wilson(found["biased"].sum(), len(found)) if len(found) else (None, None)
+    return {
+        "sparser_trained_generalise_better": asymmetry(accuracy, rng, resamples),
+        "biased": {
+            "share": float(found["biased"].mean()) if len(found) else None,
+            "low": None if low is None else float(low),
+            "high": None if high is None else float(high),
+            "of": len(found),
+        },
+        "bias_grows": {
+            f"from_{sparser}_to_{denser}": over_networks((sizes[denser] - sizes[sparser]).to_numpy(float))
+            for sparser, denser in combinations(sorted(sizes.columns), 2)
+        },
+        "slope_by_training_density": slope_by_training_density(bias, rng, resamples),
+        "relative_over_absolute_margin": margin_that_matters(margins, rng, resamples),
+    }

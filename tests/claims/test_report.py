@@ -1,0 +1,152 @@
+"""The report: one file, offline, with every claim; and what is recorded under results/."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import copy_params, stage_command, stage_environment
+
+from pipeline import stage
+from pipeline.claims import judge, record, report
+from pipeline.claims.evidence import recorded_runs
+from pipeline.claims.schema import Claim
+from pipeline.figures import figure
+from pipeline.stage import UserError
+
+CLAIMS = """
+paper:
+  title: A paper of <tags> & such
+  authors: Someone
+  study: shapes
+  figures: [plots/shapes]
+  claims:
+    it-is-large:
+      says: It is <b>large</b>
+      where: section 1
+      published: large
+      measure: {file: metrics/x.json, value: size}
+      rule: {above: 2}
+    never: {says: Nobody knows, where: section 2, cannot: not at hand}
+  tables:
+    table-1:
+      where: Table 1
+      keys: [row]
+      columns: [a, b]
+      cells: |
+        first 3 NaN
+      tolerance: 1.0
+      claim: {says: '{row} {column}', measure: {file: metrics/x.json, value: size}}
+"""
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    copy_params(tmp_path, scale="laptop")
+    Path("claims.yaml").write_text(CLAIMS)
+    Path("metrics").mkdir()
+    Path("metrics/x.json").write_text('{"size": 3.0, "size_low": 2.5, "size_high": 3.5}')
+    with figure("plots/shapes/one.png") as (_, ax):
+        ax.plot([0, 1])
+    judge.main()
+    return tmp_path
+
+
+def test_the_report_is_one_file_that_needs_no_other(judged):
+    report.main()
+    page = Path("report/index.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", page)
+    assert "<script" not in page
+    assert re.findall(r'<img src="([^"]{22})', page) == ["data:image/png;base64,"]
+    for text in ("It is &lt;b&gt;large&lt;/b&gt;", "A paper of &lt;tags&gt; &amp; such", "Nobody knows", "not at hand"):
+        assert text in page
+    assert "3.00 [2.50, 3.50]" in page
+    # large, and the cell that 3 is within 2.5 to 3.5; the cell that is a number where NaN was published; never
+    found = json.loads(Path("metrics/claims.json").read_text())["counts"]
+    assert found == {"reproduced": 2, "not_reproduced": 1, "cannot_be_judged_here": 1}
+    assert re.search(r'aria-label="2 reproduced, 1 not reproduced, 1 cannot be judged here"', page)
+
+
+def test_the_report_shows_settings_of_this_run_and_what_stages_cost(judged, monkeypatch):
+    costs = [{"stage": "shapes.train 10", "command": "python -m pipeline.shapes.train --density 10"}]
+    lines = [json.dumps({**cost, "seconds": 60.5, "with_start": 64.25, "ended": "now"}) for cost in costs]
+    Path("report").mkdir()
+    Path("report/costs.jsonl").write_text("\n".join(lines))
+    report.main()
+    page = Path("report/index.html").read_text()
+    assert '<td>shapes</td><td class="r">1</td><td class="r">60.5</td><td class="r">64.2</td>' in page
+    assert "scales.laptop.shapes.images" in page
+    assert "scales.paper" not in page
+
+
+def test_a_report_of_other_claims_is_refused(judged):
+    Path("claims.yaml").write_text(CLAIMS.replace("never:", "ever:"))
+    with pytest.raises(UserError, match=r"plots/claims.json: is of another claims.yaml; 'dvc repro claims'"):
+        report.main()
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "text"),
+    [
+        (0.1234, {}, "0.12"),
+        (0.8537, {"percent": True}, "85.4%"),
+        (-0.0004, {"digits": 3}, "0.000"),
+        (2319, {"digits": 0}, "2319"),
+        (None, {}, "undefined"),
+        ("resnet18", {}, "resnet18"),
+    ],
+)
+def test_numbers_are_shown_as_the_claim_wants(value, options, text):
+    claim = Claim.model_validate({"says": "x", "where": "y", "cannot": "z", **options})
+    assert report.shown(value, claim) == text
+
+
+def test_a_recorded_run_can_judge(judged, monkeypatch):
+    copy_params(judged, scale="paper")
+    record.main("large", files="metrics/x.json", by="a test")
+    copy_params(judged, scale="laptop")
+    Path("metrics/x.json").write_text('{"size": 1.0, "size_low": 0.5, "size_high": 1.5}')
+    (kept,) = recorded_runs()
+    assert (kept.name, kept.scale, kept.source) == ("results/paper/large", "paper", "generated")
+    assert kept.provenance.by == "a test"
+    assert {"python", "torch"} <= kept.provenance.versions.keys()
+    judge.main()
+    rows = [row for row in json.loads(Path("plots/claims.json").read_text()) if row["claim"] == "it-is-large"]
+    assert [(row["run"], row["verdict"]) for row in rows] == [
+        ("results/paper/large", "reproduced"),
+        ("this run", "not reproduced"),
+    ]
+    Path("results/paper/large/metrics.x.json").unlink()
+    with pytest.raises(UserError, match=r"provenance.json: names files that are not there: .*metrics.x.json"):
+        recorded_runs()
+
+
+def test_nothing_or_what_is_not_there_is_not_recorded(judged):
+    with pytest.raises(UserError, match="nothing to keep"):
+        record.main("x")
+    with pytest.raises(UserError, match=r"not there: metrics/y.json"):
+        record.main("x", files="metrics/y.json")
+
+
+def test_a_stage_leaves_its_cost(tmp_path):
+    copy_params(tmp_path)
+    command, env = stage_command("params"), stage_environment()
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
+    first, second = map(json.loads, (tmp_path / "report/costs.jsonl").read_text().splitlines())
+    assert first.keys() == second.keys() == {"stage", "command", "seconds", "with_start", "ended"}
+    assert first["command"] == "python -m pipeline.params"
+    assert 0 <= first["seconds"] < first["with_start"] < 60
+
+
+def test_costs_are_those_of_the_last_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert stage.costs() == []
+    Path("report").mkdir()
+    lines = [{"stage": name, "seconds": seconds} for name, seconds in (("a", 1.0), ("b", 2.0), ("a", 3.0))]
+    Path("report/costs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [(cost["stage"], cost["seconds"]) for cost in stage.costs()] == [("b", 2.0), ("a", 3.0)]

@@ -1,0 +1,67 @@
+"""The document's definitions under test: the tests of them can fail, and give what arithmetic by hand does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from torch import nn
+
+from pipeline.localize import definitions
+from pipeline.localize.definitions import box_formula, grad_cam_by_hand, heads, huber, jaccard, jaccard_of_sets
+from pipeline.params import load_params
+
+
+def test_jaccard_of_pixel_sets_by_hand():
+    a = torch.tensor([[0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 4, 4]])
+    b = torch.tensor([[1, 1, 3, 3], [2, 0, 4, 2], [0, 0, 2, 2]])
+    assert jaccard_of_sets(a, b, 6).tolist() == pytest.approx([1 / 7, 0, 4 / 16])
+
+
+def test_random_boxes_have_an_area():
+    torch.manual_seed(0)
+    x0, y0, x1, y1 = definitions.random_boxes(2000, 20).unbind(1)
+    assert (x1 > x0).all()
+    assert (y1 > y0).all()
+    assert min(x0.min(), y0.min()) == 0
+
+
+def test_iou_has_a_gradient_exactly_where_boxes_meet():
+    torch.manual_seed(1)
+    found = jaccard()
+    assert found["apart_from_torchvision"] < 1e-12
+    assert found["gradient_where_boxes_meet"] == 1
+    assert found["gradient_where_they_do_not"] < 0.2  # boxes that touch
+
+
+def test_the_printed_formula_makes_every_box_a_square():
+    # width over height is 1 whatever r is, so for r = 3, the largest that is tried, it is off by 2
+    assert box_formula() == {"as_printed": pytest.approx(2.0), "textbook": pytest.approx(0.0, abs=1e-12)}
+
+
+def test_grad_cam_by_hand_on_one_weight():
+    """Maps A = 2 x, score = 3 * sum of A: alpha = 3 everywhere, L = ReLU(3 * 2 x)."""
+    layer = nn.Conv2d(1, 1, 1, bias=False)
+    head = nn.Linear(4, 1, bias=False)
+    nn.init.constant_(layer.weight, 2.0)
+    nn.init.constant_(head.weight, 3.0)
+    network = nn.Sequential(layer, nn.Flatten(), head)
+    image = torch.tensor([[[[1.0, -1.0], [0.5, 0.0]]]])
+    heat = grad_cam_by_hand(network, layer, image, torch.tensor([0]))
+    assert heat[0].tolist() == [[6.0, 0.0], [3.0, 0.0]]
+
+
+def test_heads_have_the_documents_channels_but_for_proposals():
+    params = load_params(REPOSITORY / "params.yaml")
+    found = heads(params)
+    anchors = 2  # of a place: sizes, without other aspect ratios than 1
+    assert found == {
+        "ssd_category_beyond": 0,
+        "ssd_offsets_beyond": 0,
+        "proposals_category_beyond": anchors - 3 * anchors,  # one channel an anchor, not one a category
+        "proposals_offsets_beyond": 0,
+    }
+
+
+def test_huber_is_l2_near_zero_and_l1_away_from_it():
+    assert max(huber().values()) < 1e-12

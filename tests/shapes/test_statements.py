@@ -1,0 +1,87 @@
+"""The paper's statements about all networks, on small tables worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_1samp
+
+from pipeline.shapes.statements import asymmetry, circle_bias, margin_that_matters, over_networks, statements
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def accuracies(table: dict[tuple[int, int], float]) -> pd.DataFrame:
+    return pd.DataFrame([{"network": n, "test": t, "accuracy": a} for (n, t), a in table.items()])
+
+
+def test_asymmetry_is_the_mean_over_pairs_of_networks():
+    table = accuracies(
+        {(10, 10): 0.9, (10, 20): 0.8, (10, 30): 0.7, (20, 10): 0.6, (20, 20): 0.9, (20, 30): 0.85}
+        | {(30, 10): 0.5, (30, 20): 0.75, (30, 30): 0.9}
+    )
+    # 10 on 20 less 20 on 10, 10 on 30 less 30 on 10, 20 on 30 less 30 on 20: 0.2, 0.2 and 0.1
+    found = asymmetry(table, rng(), 500)
+    assert found["value"] == pytest.approx(0.5 / 3)
+    assert 0.0999 <= found["low"] <= found["value"] <= found["high"] <= 0.2001
+    assert asymmetry(accuracies({(10, 10): 0.9}), rng(), 500) is None
+
+
+def test_intervals_over_networks_are_students():
+    values = np.array([0.1, 0.3, 0.2, 0.25])
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    found = over_networks(values)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert over_networks(np.array([0.1])) == {"mean": 0.1, "low": None, "high": None, "networks": 1}
+
+
+def margins(shares: dict[int, float], density: int = 10, network: int = 10, images: int = 100) -> pd.DataFrame:
+    rows = [{"network": network, "density": density, "margin": m, "circle": share} for m, share in shares.items()]
+    return pd.DataFrame(rows).assign(
+        images=images, accuracy=lambda t: np.where(t["margin"] > 0, t["circle"], 1 - t["circle"])
+    )
+
+
+def test_bias_is_the_distance_from_half_over_symmetric_margins():
+    one_sided = circle_bias(margins({-4: 1.0, -2: 1.0, 0: 0.0, 2: 1.0, 4: 1.0}))
+    assert one_sided["size"].tolist() == [0.5]  # where no point of subjective equality is defined
+    assert one_sided["biased"].tolist() == [True]
+    fair = circle_bias(margins({-4: 0.1, -2: 0.3, 0: 0.9, 2: 0.7, 4: 0.9}))
+    assert fair["size"].tolist() == pytest.approx([0.0])
+    assert fair["biased"].tolist() == [False]
+    lopsided = circle_bias(margins({-4: 0.0, 4: 0.6, 6: 1.0}))  # 6 has no counterpart: 60 of 200 are circles
+    assert lopsided["size"].tolist() == pytest.approx([0.2])
+
+
+def test_the_relative_margin_wins_where_accuracy_follows_it():
+    tables = []
+    for network in (10, 20, 30):
+        for density in (10, 50, 100):
+            shares = {m: 0.5 + np.sign(m) * 0.5 * abs(m) / 8 * 10 / density for m in (-8, -4, -2, 0, 2, 4, 8)}
+            tables.append(margins(shares, density, network))
+    table = pd.concat(tables)
+    found = margin_that_matters(table, rng(), 50)
+    assert found["value"] > 0.1
+    assert found["low"] > 0
+    follows_absolute = table.assign(accuracy=0.5 + table["margin"].abs() / 16)
+    assert margin_that_matters(follows_absolute, rng(), 50)["high"] < 0
+
+
+def test_bias_that_grows_with_density_is_found():
+    tables, fits = [], []
+    for network in (10, 20, 30, 40, 50):
+        for density, share in ((10, 0.5), (50, 0.6), (100, 0.8 + network / 1000)):
+            tables.append(margins({-2: share, 0: 0.0, 2: share}, density, network))
+            fits.append({"network": network, "density": density, "slope": -network * density / 1000})
+    table = accuracies({(n, t): 0.8 for n in (10, 20) for t in (10, 20)})
+    found = statements(table, pd.concat(tables), pd.DataFrame(fits), rng(), 50)
+    grows = found["bias_grows"]
+    assert grows.keys() == {"from_10_to_50", "from_10_to_100", "from_50_to_100"}
+    assert grows["from_10_to_50"]["mean"] == pytest.approx(0.1)
+    assert grows["from_10_to_100"]["mean"] == pytest.approx(0.3 + np.mean([10, 20, 30, 40, 50]) / 1000)
+    assert grows["from_10_to_100"]["low"] > 0
+    assert found["biased"]["of"] == 15
+    assert found["slope_by_training_density"]["density_50"]["value"] == pytest.approx(-1)
