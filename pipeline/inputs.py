@@ -109,7 +109,7 @@ def _entry(name: str, source: Source, params: Params) -> Entry:
         state=state,
         where=where if state == "there" else None,
         reason=reason,
-        size=source.size,
+        size=source.bytes,
         licence=source.licence,
         use=source.use,
         stages=_readers(source, params, "published"),

@@ -409,19 +409,20 @@ class Scales(Section):
 class Detector(Section):
     """What finds things: a YOLO checkpoint (its path, or its name in sources.yaml), or null for our own.
 
-    A checkpoint is opened only if its sha256 is the one given. size: pixels; null for the scenes' own.
+    A checkpoint is opened only if its sha256 is the one given. image_size: pixels; null for the
+    scenes' own.
     """
 
     path: str | None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
-    size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None
+    image_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None
     confidence: Probability
     iou: Probability
 
     @model_validator(mode="after")
     def _checkpoints_have_hash_and_size(self) -> Detector:
-        if self.path is not None and None in (self.sha256, self.size):
-            raise ValueError(f"detector.path = '{self.path}': sha256 and size should be given with it, found null")
+        if self.path is not None and None in (self.sha256, self.image_size):
+            raise ValueError(f"detector.path = '{self.path}': sha256 and image_size should be given with it, found null")
         return self
 
 

@@ -85,7 +85,7 @@ class Source(Section):
     what: Line
     licence: Line
     use: Line  # who may
-    size: Annotated[int, Field(gt=0)] | None  # bytes of all files together; null: not known for certain
+    bytes: Annotated[int, Field(gt=0)] | None  # of all files together; null: not known for certain
     needed_by: list[Need]
     without: Line
     folder: str | None
@@ -142,7 +142,7 @@ def fetch(name: str, source: Source | None = None) -> Path:
     stores = [pooch.create(folder, base, registry=known) for base in [*bases, source.url]]
 
     def get(path: str) -> str:
-        file = from_first(name, stores, path, source.size if len(known) == 1 else None)
+        file = from_first(name, stores, path, source.bytes if len(known) == 1 else None)
         if path in objects and git_object(file) != objects[path]:
             file.unlink()
             raise UserError(f"{name}: {source.url}{path}: is not the file of that commit, {objects[path]}; try again")

@@ -138,7 +138,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: list[float]) 
 
 def source(server: Server, **changes: object) -> Source:
     known = {path: sha256(content) for path, content in CONTENT.items()}
-    said = {"what": "test", "licence": "none", "use": "anyone", "size": None, "needed_by": [], "without": "nothing"}
+    said = {"what": "test", "licence": "none", "use": "anyone", "bytes": None, "needed_by": [], "without": "nothing"}
     return Source.model_validate({**said, "folder": "test", "url": server.url, "files": known, **changes})
 
 
@@ -271,7 +271,7 @@ def test_the_registry_pins_a_commit_and_the_published_files():
 def test_a_registry_with_a_bad_entry_is_named(tmp_path):
     path = tmp_path / "sources.yaml"
     entry = (
-        "x: {what: w, licence: l, use: u, size: null, needed_by: [], without: n, folder: f, url: 'http://a/', files: "
+        "x: {what: w, licence: l, use: u, bytes: null, needed_by: [], without: n, folder: f, url: 'http://a/', files: "
     )
     path.write_text(entry + "{a.csv: 12}}\n")
     with pytest.raises(UserError, match=r"sources.yaml: files.a.csv"):
@@ -416,7 +416,7 @@ def test_wrong_bytes_are_named_by_both_hashes(server):
 
 def test_a_wrong_size_is_seen_before_the_bytes_are_taken(server):
     with pytest.raises(UserError, match=r"big.bin: the server has 102,400 bytes, should be 99;"):
-        fetch("test", large(server, size=99))
+        fetch("test", large(server, bytes=99))
     assert list(Path("cache/test").iterdir()) == []
 
 
@@ -658,7 +658,7 @@ def test_every_input_that_published_settings_name_is_in_the_registry():
     }
     assert named <= registry.keys()
     assert registry["yolov8n"].files == {"yolov8n.pt": published.detector.sha256}
-    assert registry["yolov8n"].size == 6_549_796
+    assert registry["yolov8n"].bytes == 6_549_796
     assert {"laion_metadata", "countbench_images", "error_consistency", "clip_vit_b_32"} <= registry.keys()
     for entry in registry.values():  # torchvision and OpenAI put the sha256, or its first digits, in the address
         for path, digest in entry.files.items():
@@ -680,5 +680,5 @@ def test_the_inputs_at_hand_are_as_the_registry_says():
     for name in there:
         entry, folder = registry[name], fetch(name)
         assert folder == mirror / entry.folder
-        if entry.size is not None and not sources.absent_files(folder, entry):
-            assert sum((folder / path).stat().st_size for path in entry.files) == entry.size, name
+        if entry.bytes is not None and not sources.absent_files(folder, entry):
+            assert sum((folder / path).stat().st_size for path in entry.files) == entry.bytes, name

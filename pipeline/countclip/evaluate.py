@@ -115,12 +115,17 @@ def main() -> str:
     write_json(PLOTS / "by_number.json", by_number)
     write_json(PLOTS / "measures.json", rows)
     accuracies = {row["weights"]: row["accuracy"] for row in rows}
-    # few numbers, for `dvc exp show`; intervals and all else are in plots/countclip/measures.json
+
+    def with_interval(found: dict[str, dict]) -> dict[str, float]:
+        names = {"": "accuracy", "_low": "low", "_high": "high"}
+        return {f"{name}{end}": row[key] for name, row in found.items() for end, key in names.items()}
+
+    # few numbers, for `dvc exp show`; all else is in plots/countclip/measures.json
     headline = {
         "images": len(benchmark.keys),
         "captions_cut": benchmark.cut,
-        "accuracy": accuracies,
-        "zero_shot": {row["weights"]: row["zero_shot"]["accuracy"] for row in rows if "zero_shot" in row},
+        "accuracy": with_interval({row["weights"]: row for row in rows}),
+        "zero_shot": with_interval({row["weights"]: row["zero_shot"] for row in rows if "zero_shot" in row}),
         "log10_p": {row["weights"]: row["log10_p"] for row in rows if row["weights"] != BASELINE},
     }
     write_json("metrics/countclip.json", headline)

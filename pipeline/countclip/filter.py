@@ -105,7 +105,7 @@ def settings_of(params: Params) -> Settings:
     return Settings(
         detector=path,
         sha256=chosen.sha256,
-        size=chosen.size or params.at_scale.countclip.resolution,
+        size=chosen.image_size or params.at_scale.countclip.resolution,
         confidence=chosen.confidence,
         iou=chosen.iou,
         batch=params.countclip.filter.batch_size,

@@ -87,6 +87,8 @@ def margin_that_matters(margins: pd.DataFrame, rng: np.random.Generator, resampl
 
     def statistic(places: np.ndarray) -> float:
         these = pd.concat([by_network[i] for i in places])
+        if these["accuracy"].nunique() < 2:
+            return np.nan
         size = these["margin"].abs().to_numpy(float)
         relative = spearmanr(size / these["density"], these["accuracy"]).statistic
         return float(relative - spearmanr(size, these["accuracy"]).statistic)

@@ -52,6 +52,7 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     test_targets = torch.from_numpy(majority_targets(test.margins, params.shapes.target))
 
     network = build_network(architecture).to(device)
+    look = training.compiled(network, device)
     epoch_steps = len(pixels) // settings.batch_size  # a last, smaller batch is left out
     steps = settings.epochs * epoch_steps
     optimizer, schedule = training.build_optimizer(network.parameters(), settings, steps)
@@ -63,7 +64,7 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     def step(i: int) -> dict[str, Tensor]:
         epoch, place = divmod(i, epoch_steps)
         batch = order(epoch)[place * settings.batch_size :][: settings.batch_size]
-        values = update(network, optimizer, pixels[batch], targets[batch], params.precision)
+        values = update(look, optimizer, pixels[batch], targets[batch], params.precision)
         schedule.step()
         return values
 

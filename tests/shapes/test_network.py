@@ -7,10 +7,14 @@ import pytest
 import torch
 from torchvision.models import get_model, resnet18
 
+from pipeline import training
 from pipeline.shapes.network import TinyMapConv2d, as_input, build_network, credit, majority_targets, predict_logits
+from pipeline.shapes.paths import ARCHITECTURE
+from pipeline.shapes.train import update
 from pipeline.stage import UserError
 from pipeline.training import load_weights, save_weights
 
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 MARGINS = np.array([-3, 0, 5])
 
 
@@ -109,3 +113,33 @@ def test_weights_round_trip_and_other_architectures_are_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:1000])
     with pytest.raises(UserError, match=r"w\.safetensors: does not fit"):
         load_weights(tmp_path / "w.safetensors", other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [
+        ("cpu", "aot_eager"),
+        pytest.param(
+            "cuda", "inductor", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+        ),
+    ],
+)
+def test_a_compiled_step_learns_as_an_eager_one_does(kind, backend):
+    """What `compiled` gives on CUDA; on a CPU, where it gives the network itself, the same without code generation."""
+    device = torch.device(kind)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (8, 96, 96), dtype=torch.uint8, generator=generator).to(device)
+    targets = torch.eye(2)[torch.arange(8) % 2].to(device)
+    weights = []
+    for compile_it in (False, True):
+        torch.manual_seed(0)
+        network = build_network(ARCHITECTURE).to(device)
+        look = torch.compile(network, backend=backend) if compile_it else network
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        losses = [update(look, optimizer, pixels, targets, "fp32")["loss"].item() for _ in range(3)]
+        weights.append((losses, network.state_dict()))
+    (eager, plain), (found, kept) = weights
+    assert found == pytest.approx(eager, rel=1e-3)
+    assert kept.keys() == plain.keys()  # saved under the names that are read back
+    assert found[0] > found[-1]
+    assert training.compiled(network, torch.device("cpu")) is network
