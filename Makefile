@@ -1,7 +1,7 @@
 # make repro   set up what is missing, then reproduce every study at the scale of params.yaml
 # make test    set up what is missing, then run the tests
 # make fetch   get the published inputs of sources.yaml, and say what is missing and what runs without it
-# make share   PART=1/3 on the first of three machines, PART=rest afterwards: see pipeline/share.py
+# make share   PART=1/3 on the first of three machines, PART=rest afterwards: several share the training
 # make review  BASE=main NEW=workspace: what changed between two revisions, as review/index.html
 # make lock    write constraints.txt anew from requirements.txt (after changing a pin)
 
@@ -14,6 +14,7 @@ export DVC_NO_ANALYTICS := 1
 .PHONY: repro test lint lock fetch share review
 repro: $(STAMP)
 	@python -m pipeline.params
+	@python -m pipeline.mend
 	dvc repro
 
 test: $(STAMP)

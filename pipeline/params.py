@@ -422,7 +422,7 @@ class Detector(Section):
     @model_validator(mode="after")
     def _checkpoints_have_hash_and_size(self) -> Detector:
         if self.path is not None and None in (self.sha256, self.image_size):
-            raise ValueError(f"detector.path = '{self.path}': sha256 and image_size should be given with it, found null")
+            raise ValueError(f"detector.path = '{self.path}': sha256 and image_size should go with it, found null")
         return self
 
 

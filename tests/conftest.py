@@ -23,11 +23,12 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = ("data", "models", "plots", "metrics")
+LONGEST = ("test_workflow.py", "test_workflow_turned.py", "test_sharing.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest module first, so that no process is left with it while the others are done."""
-    items.sort(key=lambda item: item.path.name != "test_workflow.py")
+    """The longest modules first, so that no process is left with one while the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def edit_params(path: Path, changes: dict[str, object]) -> None:

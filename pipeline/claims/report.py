@@ -122,8 +122,8 @@ def settings() -> list[tuple[str, str]]:
 
 
 def spent() -> list[dict[str, Any]]:
-    """What stages cost here, those that the lock knows, by study; a stage from the run cache has no time of its own."""
-    kept = [cost for cost in costs() if not cost["stage"].startswith(("claims.", "sources", "params", "review"))]
+    """What each study's stages cost when they last ran here; one from the run cache has no time of its own."""
+    kept = [cost for cost in costs() if "." in cost["stage"].split()[0]]  # commands for people are no stages
     studies: dict[str, dict[str, Any]] = {}
     for cost in kept:
         study = studies.setdefault(cost["stage"].partition(".")[0], {"stages": 0, "seconds": 0.0, "with_start": 0.0})
