@@ -70,13 +70,26 @@ def statement(name: str, claim: Claim, rows: list[dict]) -> dict[str, Any]:
 
 def grid(table: Table, name: str, statements: dict[str, dict]) -> dict[str, Any]:
     """A published table as rows of cells, each with ours and its verdict."""
-    lines = []
+    lines, notes = [], {}
     for line in table.cells.strip().splitlines():
         words = line.split()[: len(table.keys)]
-        lines.append((words, [statements["/".join([name, *words, column])] for column in table.columns]))
+        row = [statements["/".join([name, *words, column])] for column in table.columns]
+        for cell in row:
+            text = cell["claim"].note
+            cell["mark"] = notes.setdefault(text, len(notes) + 1) if text else None
+        lines.append((words, row))
+    stand_ins = dict.fromkeys(cell["claim"].stand_in for _, row in lines for cell in row if cell["claim"].stand_in)
     counts = Counter(cell["verdict"] for _, cells in lines for cell in cells)
     reasons = Counter(cell["reason"] for _, cells in lines for cell in cells if cell["verdict"] == CANNOT)
-    return {"name": name, "table": table, "lines": lines, "counts": counts, "reasons": reasons.most_common(4)}
+    return {
+        "name": name,
+        "table": table,
+        "lines": lines,
+        "notes": notes,
+        "stand_ins": list(stand_ins),
+        "counts": counts,
+        "reasons": reasons.most_common(4),
+    }
 
 
 def pictures(places: list[str]) -> list[dict[str, str]]:

@@ -78,8 +78,11 @@ def test_what_is_measured_is_a_dependency_of_the_stage(documents, monkeypatch):
     """Or a claim would be taken for up to date when its number has changed."""
     monkeypatch.chdir(REPOSITORY)
     stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
-    recorded = {file for run in recorded_runs() for file in run.files}
+    runs = recorded_runs()
+    recorded = {file for run in runs for file in run.files}
     assert measures(documents) - recorded <= set(stages["claims"]["deps"])
+    for stage in ("claims", "report"):
+        assert all(any(Path(run.name).is_relative_to(dep) for dep in stages[stage]["deps"]) for run in runs), stage
     shown = {place for document, _ in documents.values() for place in document.figures}
     assert all(any(Path(place).is_relative_to(dep) for dep in stages["report"]["deps"]) for place in shown)
 

@@ -39,7 +39,7 @@ paper:
       cells: |
         first 3 NaN
       tolerance: 1.0
-      claim: {says: '{row} {column}', measure: {file: metrics/x.json, value: size}}
+      claim: {says: '{row} {column}', note: a footnote, measure: {file: metrics/x.json, value: size}}
 """
 
 
@@ -65,6 +65,8 @@ def test_the_report_is_one_file_that_needs_no_other(judged):
     for text in ("It is &lt;b&gt;large&lt;/b&gt;", "A paper of &lt;tags&gt; &amp; such", "Nobody knows", "not at hand"):
         assert text in page
     assert "3.00 [2.50, 3.50]" in page
+    assert page.count("<sup>1</sup>") == 3  # at both cells, and below the table with its text
+    assert "<sup>1</sup> a footnote" in page
     # large, and the cell that 3 is within 2.5 to 3.5; the cell that is a number where NaN was published; never
     found = json.loads(Path("metrics/claims.json").read_text())["counts"]
     assert found == {"reproduced": 2, "not_reproduced": 1, "cannot_be_judged_here": 1}
