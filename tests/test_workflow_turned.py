@@ -104,6 +104,23 @@ def test_a_stage_depends_on_exactly_what_it_uses(reproduced, change, stages):
     assert changed == stages
 
 
+@pytest.mark.parametrize(("scale", "source"), [("laptop", "generated"), ("paper", "published")])
+def test_the_graph_resolves_at_every_scale_and_source(reproduced, scale, source):
+    """Every key that dvc.yaml names with ${scale} and ${source} is there, and the same stages stand."""
+    names = run("dvc", "stage", "list", "--name-only", cwd=reproduced).stdout.split()
+    edit_params(reproduced / "params.yaml", {"scale": scale, "source": source})
+    assert run("dvc", "stage", "list", "--name-only", cwd=reproduced).stdout.split() == names
+    status = json.loads(run("dvc", "status", "--json", cwd=reproduced).stdout)
+    changed = {name.split("@")[0] for name in status}
+    assert {"claims", "report", "collect_trials", "train_resnet"} <= changed
+    assert not any(
+        "deleted" in str(reason.get("changed deps", {}).get("params.yaml"))
+        for reasons in status.values()
+        for reason in reasons
+        if isinstance(reason, dict)
+    )
+
+
 def test_two_fresh_clones_give_the_same_lock(tmp_path_factory):
     first, second = (reproduce_once(tmp_path_factory, name) / "dvc.lock" for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
