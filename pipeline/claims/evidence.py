@@ -23,7 +23,8 @@ SCALES = ("smoke", "laptop", "paper")
 class Provenance(Section):
     """What a recorded run was, in results/<scale>/<name>/provenance.json.
 
-    files: what a stage writes -> the copy's name in the folder. seconds: that the commands took, null where not
+    files: what a stage writes -> the copy's name in the folder. inputs: which, where they are not the source's own.
+    seconds: that the commands took, null where not
     measured. by: how its numbers came here ('dvc repro', stage by stage on a GPU machine).
     """
 
@@ -35,6 +36,7 @@ class Provenance(Section):
     versions: dict[str, str]
     seconds: float | None
     by: str
+    inputs: str | None = None
     files: dict[str, str]
 
 
@@ -126,15 +128,16 @@ def measure(asked: Measure, run: Run) -> Number:
     if value is None or asked.exact or not isinstance(value, int | float) or isinstance(value, bool):
         return Number(value)
     if asked.of is not None:
-        trials = asked.of if isinstance(asked.of, int) else _at(content, asked.of, asked.file)
+        trials = _count(asked.of, content, asked.file)
+        if not 0 <= value <= 1:
+            raise UnmeasuredError(f"{run.name}: {asked.file}: {asked.value} = {value} is no share")
         low, high = (float(bound) for bound in wilson(value * trials, trials))
     else:
         low, high = _interval(content, asked)
     if low is None or high is None:
         raise UnmeasuredError(f"{run.name}: {asked.file}: {asked.value} has no interval (one run, or too few images)")
     if asked.runs is not None:
-        runs = asked.runs if isinstance(asked.runs, int) else _at(content, asked.runs, asked.file)
-        reach = (high - low) / 2 * (runs + 1) ** 0.5
+        reach = (high - low) / 2 * (_count(asked.runs, content, asked.file) + 1) ** 0.5
         low, high = value - reach, value + reach
     return Number(value, low, high)
 
@@ -152,13 +155,21 @@ def _interval(content: Any, asked: Measure) -> tuple[float | None, float | None]
     )
 
 
+def _count(asked: str | int, content: Any, file: str) -> int:
+    """A number of trials or runs, or the one at a key."""
+    number = asked if isinstance(asked, int) else _at(content, asked, file)
+    if not isinstance(number, int) or number < 1:
+        raise UnmeasuredError(f"{file}: {asked} = {number!r} is no number of trials or runs")
+    return number
+
+
 def _at(content: Any, dotted: str, file: str) -> Any:
     """The value at a key with dots; a key may itself have dots."""
+    if not isinstance(content, dict):
+        raise UnmeasuredError(f"{file} has nothing at '{dotted}'")
     if dotted in content:
         return content[dotted]
     for end in range(len(dotted) - 1, 0, -1):
         if dotted[end] == "." and isinstance(content.get(dotted[:end]), dict):
             return _at(content[dotted[:end]], dotted[end + 1 :], file)
-    if set(content) == {"undefined"}:
-        return None
     raise UnmeasuredError(f"{file} has no '{dotted}'; it has {', '.join(map(str, list(content)[:12]))}")

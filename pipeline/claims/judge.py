@@ -28,6 +28,8 @@ def row(document: str, name: str, claim: Claim, verdict: Verdict, first: bool) -
     return {
         "document": document,
         "claim": name,
+        "kind": claim.kind,
+        "stand_in": claim.stand_in is not None,
         "headline": first,
         "verdict": verdict.verdict,
         "reason": verdict.reason,
@@ -56,8 +58,9 @@ def verdicts(claims: dict[str, tuple[Document, dict[str, Claim]]], runs: list[Ru
 
 
 def summary(rows: list[dict]) -> dict:
-    """Counts of verdicts, in all and by document, and each claim's; for `dvc metrics`."""
+    """Counts of verdicts: on statements, in all and by document; on checks; and each claim's. For `dvc metrics`."""
     headlines = [row for row in rows if row["headline"]]
+    statements = [row for row in headlines if row["kind"] == "statement"]
 
     def counts(of: list[dict]) -> dict[str, int]:
         found = Counter(row["verdict"] for row in of)
@@ -65,15 +68,16 @@ def summary(rows: list[dict]) -> dict:
 
     documents = dict.fromkeys(row["document"] for row in headlines)
     return {
-        "counts": counts(headlines),
-        "by_document": {name: counts([row for row in headlines if row["document"] == name]) for name in documents},
+        "counts": counts(statements),
+        "by_document": {name: counts([row for row in statements if row["document"] == name]) for name in documents},
+        "checks": counts([row for row in headlines if row["kind"] == "check"]),
         "claims": {f"{row['document']}/{row['claim']}": {"verdict": row["verdict"]} for row in headlines},
     }
 
 
 def draw(rows: list[dict]) -> None:
     """How many statements of each document have which verdict."""
-    headlines = [row for row in rows if row["headline"]]
+    headlines = [row for row in rows if row["headline"] and row["kind"] == "statement"]
     documents = list(dict.fromkeys(row["document"] for row in headlines))[::-1]
     with figure(FIGURE, figsize=(8, 0.5 * len(documents) + 1.2)) as (_, ax):
         left = [0] * len(documents)
@@ -98,7 +102,7 @@ def main() -> str:
     write_json(TABLE, rows)
     draw(rows)
     counts = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in found["counts"].items())
-    return f"{len(found['claims'])} statements: {counts};"
+    return f"{sum(found['counts'].values())} statements: {counts};"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
     python -m pipeline.claims.record --name shapes --files metrics/shapes.json,plots/shapes/accuracy.json
     python -m pipeline.claims.record --name posenet --study posenet
+    python -m pipeline.claims.record --name countclip-table1 --files results/laptop/countclip/table1.json:table1.json
 
-What is kept is small: metrics and tables of points, no images or weights; commit the folder. With --study, that
-study's metrics and tables are kept, all of them. The claims stage uses whatever has a provenance.json.
+A file is known to claims by its own path, or by what stands behind the colon. What is kept is small: metrics and tables
+of points, no images or weights; commit the folder. With --study, that study's metrics and tables are kept, all of
+them. The claims stage uses whatever has a provenance.json.
 """
 
 from __future__ import annotations
@@ -59,15 +61,17 @@ def files_of(study: str) -> list[str]:
     return sorted(path.as_posix() for path in places if path.exists())
 
 
-def main(name: str, files: str = "", study: str = "", by: str = "dvc repro") -> str:
+def main(name: str, files: str = "", study: str = "", by: str = "dvc repro", inputs: str = "") -> str:
     params = load_params()
-    wanted = [file for file in files.split(",") if file] or (files_of(study) if study else [])
+    listed = [file for file in files.split(",") if file] or (files_of(study) if study else [])
+    known_as = {file.partition(":")[0]: file.partition(":")[2] or file for file in listed}
+    wanted = list(known_as)
     if not wanted:
         raise UserError("nothing to keep: give --files metrics/shapes.json,... or --study shapes, after a run")
     if absent := [file for file in wanted if not Path(file).is_file()]:
         raise UserError(f"not there: {', '.join(absent)}; 'dvc repro' makes them")
     folder = RECORDED / params.scale / name
-    kept = {file: file.replace("/", ".") for file in wanted}
+    kept = {name: name.replace("/", ".") for name in known_as.values()}
     spent = [cost for cost in costs() if not study or cost["stage"].startswith(f"{study}.")]
     provenance = Provenance(
         scale=params.scale,
@@ -78,14 +82,15 @@ def main(name: str, files: str = "", study: str = "", by: str = "dvc repro") -> 
         versions=versions(),
         seconds=round(sum(cost["seconds"] for cost in spent), 1) if COSTS.exists() else None,
         by=by,
+        inputs=inputs or None,
         files=kept,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for file, copy in kept.items():
-        shutil.copyfile(file, folder / copy)
+    for file, name in known_as.items():
+        shutil.copyfile(file, folder / kept[name])
     write_bytes(folder / PROVENANCE, (json.dumps(provenance.model_dump(), indent=1) + "\n").encode())
     return f"{len(kept)} files in {folder}"
 
 
 if __name__ == "__main__":
-    run(main, name=str, files=str, study=str, by=str)
+    run(main, name=str, files=str, study=str, by=str, inputs=str)

@@ -112,7 +112,7 @@ def section(name: str, document: Document, claims: dict[str, Claim], rows: list[
     return {
         "name": name,
         "document": document,
-        "counts": Counter(item["verdict"] for item in statements.values()),
+        "counts": Counter(item["verdict"] for item in statements.values() if item["kind"] == "statement"),
         "statements": [item for key, item in statements.items() if key in document.claims],
         "tables": [grid(table, key, statements) for key, table in document.tables.items()],
         "pictures": pictures(document.figures),
@@ -155,6 +155,7 @@ def main() -> str:
     wanted = {(document, claim) for document, (_, of) in claims.items() for claim in of}
     if wanted != {(row["document"], row["claim"]) for row in rows}:
         raise UserError(f"{TABLE}: is of another claims.yaml; 'dvc repro claims' makes it anew")
+    headlines = [row for row in rows if row["headline"]]
     sections = [section(name, document, of, rows) for name, (document, of) in claims.items()]
     origin = subprocess.run(["git", "config", "--get", "remote.origin.url"], capture_output=True, text=True)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -162,7 +163,10 @@ def main() -> str:
     page = template.render(
         sections=sections,
         verdicts=VERDICTS,
-        counts=Counter(row["verdict"] for row in rows if row["headline"]),
+        counts=Counter(row["verdict"] for row in headlines if row["kind"] == "statement"),
+        checks=Counter(row["verdict"] for row in headlines if row["kind"] == "check"),
+        decided=sum(row["verdict"] != CANNOT for row in headlines),
+        on_stand_ins=sum(row["stand_in"] and row["verdict"] != CANNOT for row in headlines),
         this_run=THIS_RUN,
         scale=params.scale,
         source=params.source,

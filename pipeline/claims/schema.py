@@ -99,11 +99,13 @@ class Needs(Section):
 class Claim(Section):
     """One published statement. says: in the document's words or ours; where: in the document.
 
+    kind: 'check' is none of the document's, but what a definition or a measure should satisfy; counted apart.
     cannot: why nothing here can judge it. note: what a reader should know. stand_in: what stands here for what was
     published ('SqueezeNet for VGG16'). command: what makes the numbers that are missing. digits: to show; percent:
     show 0.5 as 50%.
     """
 
+    kind: Literal["statement", "check"] = "statement"
     says: str
     where: str
     published: str | float | None = None
@@ -141,7 +143,7 @@ class Table(Section):
     words: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
     claim: dict[str, Any]
     sign: bool = False
-    tolerance: float | None = None
+    tolerance: float | dict[str, float] | None = None  # one, or one a column
     rounding: float = 0.0
     overrides: list[dict[str, Any]] = Field(default_factory=list)
 
@@ -180,7 +182,8 @@ def cells(name: str, table: Table) -> Iterator[tuple[str, Claim]]:
             elif table.sign:
                 content["rule"] = {"above" if published > 0 else "below": 0}
             else:
-                content["rule"] = {"equals": published, "tolerance": table.tolerance, "rounding": table.rounding}
+                reach = table.tolerance.get(column) if isinstance(table.tolerance, dict) else table.tolerance
+                content["rule"] = {"equals": published, "tolerance": reach, "rounding": table.rounding}
             names = {**cell, **_translated(table, cell), "published": number}
             content |= _filled(table.claim, names)
             for override in table.overrides:

@@ -10,7 +10,7 @@
 
 Where x is itself measured, its whole interval counts. Whatever lies between 'reproduced' and 'not reproduced'
 cannot be judged with so many images and runs, and so can a number that is undefined. Intervals are 95%, each by
-itself: of twenty true statements one may be missed.
+itself: of twenty true statements one may be missed. The published number's own error is not known and not added.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def apply(rule: Rule, number: Number, other: Number | None = None) -> tuple[str,
         return CANNOT, "undefined here"
     if rule.kind == "same":
         return (REPRODUCED, "the same") if number.value == rule.same else (NOT, f"here {number.value}")
+    if isinstance(number.value, bool) or not isinstance(number.value, int | float):
+        return CANNOT, f"not a number: {number.value!r}"
     low, high = number.bounds
     if rule.kind in ("above", "below"):
         bound = rule.above if rule.kind == "above" else rule.below
@@ -79,7 +81,14 @@ def apply(rule: Rule, number: Number, other: Number | None = None) -> tuple[str,
         subject = "it" if low == high else "the whole interval"
         if holds:
             return REPRODUCED, f"{subject} is {in_words(rule)}"
-        return (NOT, f"{subject} is not {in_words(rule)}") if fails else (CANNOT, "the interval lies on both sides")
+        return (
+            (NOT, f"{subject} is not {in_words(rule)}")
+            if fails
+            else (
+                CANNOT,
+                "the intervals overlap" if isinstance(bound, Measure) else "the interval lies on both sides",
+            )
+        )
     if rule.kind == "within":
         first, last = rule.within  # type: ignore[misc]
         if low >= first and high <= last:
@@ -102,9 +111,12 @@ def judge(claim: Claim, runs: list[Run]) -> list[Verdict]:
         return [Verdict(CANNOT, claim.cannot)]
     assert claim.measure is not None and claim.rule is not None
     needs = claim.judged_at
+    # this run's files may be missing, a recorded one's are for another question then
+    runs = [run for run in runs if run.files is None or run.path(claim.measure.file)]
+    runs = sorted(runs, key=lambda run: run.rank, reverse=True)  # stable: this run comes first among equals
     fit = [run for run in runs if run.scale in needs.scale and run.source in needs.source]
     verdicts, reasons = [], []
-    for run in sorted(fit, key=lambda run: run.rank, reverse=True):  # stable: this run comes first among equals
+    for run in fit:
         bound = claim.rule.above if claim.rule.above is not None else claim.rule.below
         try:
             number = measure(claim.measure, run)
@@ -119,4 +131,9 @@ def judge(claim: Claim, runs: list[Run]) -> list[Verdict]:
     if not fit:
         reasons = [f"needs scale {' or '.join(needs.scale)} with source {' or '.join(needs.source)}"]
     missing = "; ".join(reasons) + (f": {claim.command}" if claim.command else "")
+    for run in runs if not fit else []:  # what was measured otherwise, to look at
+        try:
+            return [Verdict(CANNOT, missing, run, measure(claim.measure, run))]
+        except UnmeasuredError:
+            continue
     return [Verdict(CANNOT, missing)]

@@ -9,6 +9,7 @@ cover the sampling of test images, not of training runs.
 from __future__ import annotations
 
 import pandas as pd
+from scipy.stats import binomtest
 
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
@@ -66,9 +67,12 @@ def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -
     fewer_circles = margins[margins["margin"] == -4]
 
     def extreme(table: pd.DataFrame, place: int, keys: list[str]) -> dict:
+        """One cell, chosen among all: an interval that holds for every one of them at once (Bonferroni)."""
         row = table.loc[place]
+        right = binomtest(round(row["accuracy"] * row["images"]), int(row["images"]))
+        bounds = right.proportion_ci(1 - 0.05 / len(table), method="wilson")
         where = {key: int(row[key]) for key in keys}
-        return {"accuracy": row["accuracy"], "low": row["accuracy_low"], "high": row["accuracy_high"], **where}
+        return {"accuracy": row["accuracy"], "low": bounds.low, "high": bounds.high, "of": len(table), **where}
 
     return {
         "own_test_accuracy": {

@@ -59,14 +59,17 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_report_is_one_file_that_needs_no_other(judged):
     report.main()
     page = Path("report/index.html").read_text()
-    assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", page)
-    assert "<script" not in page
+    assert all(
+        place.startswith(("data:", "#")) for place in re.findall(r"""(?:src|href)\s*=\s*["']?([^"'> ]*)""", page)
+    )
+    assert not re.search(r"<script|<link|<iframe|@import|url\(", page)
     assert re.findall(r'<img src="([^"]{22})', page) == ["data:image/png;base64,"]
     for text in ("It is &lt;b&gt;large&lt;/b&gt;", "A paper of &lt;tags&gt; &amp; such", "Nobody knows", "not at hand"):
         assert text in page
     assert "3.00 [2.50, 3.50]" in page
     assert page.count("<sup>1</sup>") == 3  # at both cells, and below the table with its text
     assert "<sup>1</sup> a footnote" in page
+    assert "<code>metrics/x.json: size</code>; above 2" in page  # what was measured, and by which rule
     # large, and the cell that 3 is within 2.5 to 3.5; the cell that is a number where NaN was published; never
     found = json.loads(Path("metrics/claims.json").read_text())["counts"]
     assert found == {"reproduced": 2, "not_reproduced": 1, "cannot_be_judged_here": 1}
@@ -127,7 +130,12 @@ def test_a_recorded_run_can_judge(judged, monkeypatch):
         recorded_runs()
 
 
-def test_nothing_or_what_is_not_there_is_not_recorded(judged):
+def test_what_is_recorded_has_a_name_and_is_there(judged):
+    Path("elsewhere.json").write_text("{}")
+    record.main("renamed", files="elsewhere.json:metrics/x.json", inputs="others")
+    (kept,) = recorded_runs()
+    assert kept.files == {"metrics/x.json": Path("results/laptop/renamed/metrics.x.json")}
+    assert kept.provenance.inputs == "others"
     with pytest.raises(UserError, match="nothing to keep"):
         record.main("x")
     with pytest.raises(UserError, match=r"not there: metrics/y.json"):

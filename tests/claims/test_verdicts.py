@@ -124,6 +124,12 @@ def test_what_a_run_does_not_have_is_said_and_what_is_ambiguous_is_an_error(writ
     ):
         with pytest.raises(UnmeasuredError):
             measure(Measure.model_validate(asked), LAPTOP)
+    for odd in ({"of": 0}, {"of": "none"}, {"low": "b_low", "high": "b_high", "runs": "none"}):
+        with pytest.raises(UnmeasuredError, match="no number of trials or runs"):
+            measure(Measure.model_validate({"file": "m.json", "value": "b", **odd}), LAPTOP)
+    with pytest.raises(UnmeasuredError, match="no share"):
+        measure(Measure(file="m.json", value="n", of=3), LAPTOP)
+    assert apply(Rule(above=1.0), Number("a word"))[0] == CANNOT
     with pytest.raises(UserError, match=r"rows.json: 2 rows with network = 10"):
         measure(Measure(file="rows.json", where={"network": 10}, value="accuracy"), LAPTOP)
     with pytest.raises(UserError, match=r"m.json: no interval beside share"):
@@ -146,6 +152,7 @@ def test_the_run_at_full_scale_judges_and_the_others_stand_beside_it(written):
 def test_a_claim_that_no_run_can_judge_says_why(written):
     (verdict,) = judge(claim(judged_at={"scale": ["paper"]}, command="do this"), [LAPTOP])
     assert verdict.verdict == CANNOT
+    assert verdict.number == Number(0.5, 0.4, 0.6)  # to look at
     assert verdict.reason == "needs scale paper with source generated or published: do this"
     (verdict,) = judge(claim(measure={"file": "absent.json", "value": "b"}), [LAPTOP])
     assert verdict.reason == "this run has no absent.json"

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
-from pipeline.shapes.statements import asymmetry, circle_bias, margin_that_matters, over_networks, statements
+from pipeline.shapes.statements import (
+    asymmetry,
+    circle_bias,
+    margin_that_matters,
+    over_networks,
+    own_over_others,
+    statements,
+)
 
 
 def rng() -> np.random.Generator:
@@ -26,7 +33,11 @@ def test_asymmetry_is_the_mean_over_pairs_of_networks():
     # 10 on 20 less 20 on 10, 10 on 30 less 30 on 10, 20 on 30 less 30 on 20: 0.2, 0.2 and 0.1
     found = asymmetry(table, rng(), 500)
     assert found["value"] == pytest.approx(0.5 / 3)
-    assert 0.0999 <= found["low"] <= found["value"] <= found["high"] <= 0.2001
+    # networks are drawn whole: of three, all pairs may be of the two that differ by 0.1, or of those by 0.2
+    assert found["low"] == pytest.approx(0.1)
+    assert found["high"] == pytest.approx(0.2)
+    own = own_over_others(table)
+    assert own["mean"] == pytest.approx(np.mean([0.9 - 0.75, 0.9 - 0.725, 0.9 - 0.625]))
     assert asymmetry(accuracies({(10, 10): 0.9}), rng(), 500) is None
 
 
@@ -52,6 +63,8 @@ def test_bias_is_the_distance_from_half_over_symmetric_margins():
     fair = circle_bias(margins({-4: 0.1, -2: 0.3, 0: 0.9, 2: 0.7, 4: 0.9}))
     assert fair["size"].tolist() == pytest.approx([0.0])
     assert fair["biased"].tolist() == [False]
+    slight = circle_bias(margins({-4: 0.2, 4: 1.0}, images=10_000))  # 60%: not clearly more than that
+    assert slight["biased"].tolist() == [False]
     lopsided = circle_bias(margins({-4: 0.0, 4: 0.6, 6: 1.0}))  # 6 has no counterpart: 60 of 200 are circles
     assert lopsided["size"].tolist() == pytest.approx([0.2])
 
@@ -83,5 +96,7 @@ def test_bias_that_grows_with_density_is_found():
     assert grows["from_10_to_50"]["mean"] == pytest.approx(0.1)
     assert grows["from_10_to_100"]["mean"] == pytest.approx(0.3 + np.mean([10, 20, 30, 40, 50]) / 1000)
     assert grows["from_10_to_100"]["low"] > 0
-    assert found["biased"]["of"] == 15
+    # at 100 shapes more than 80% are 'circle', at 10 and 50 not clearly more than 60%: one density of three
+    assert (found["biased"]["mean"], found["biased"]["networks"]) == (pytest.approx(1 / 3), 5)
+    assert found["own_over_other_sets"]["mean"] == pytest.approx(0)
     assert found["slope_by_training_density"]["density_50"]["value"] == pytest.approx(-1)
