@@ -101,7 +101,7 @@ def test_the_tables_say_what_the_trials_say(monkeypatch):
 
 
 def test_runs_widen_an_interval_by_their_own_spread():
-    """Reach over images 0.03; runs 0.40 and 0.38, 0.35 and 0.35: variance of their means 0.0001, two degrees of freedom."""
+    """Reach over images 0.03; runs 0.40 and 0.38, 0.35 and 0.35: variance of their means 0.0001."""
     test = {"difference": 0.04, "low": 0.01, "high": 0.07, "p": 0.01}
     found = with_runs(test, [0.40, 0.38], [0.35, 0.35])
     reach = math.hypot(0.03, 4.302653 * 0.01)  # Student's t, 2 degrees of freedom
