@@ -129,7 +129,8 @@ def judge(claim: Claim, runs: list[Run]) -> list[Verdict]:
     if verdicts:
         return verdicts
     if not fit:
-        reasons = [f"needs scale {' or '.join(needs.scale)} with source {' or '.join(needs.source)}"]
+        inputs = f" with source {needs.source[0]}" if len(needs.source) == 1 else ""
+        reasons = [f"needs scale {' or '.join(needs.scale)}{inputs}"]
     missing = "; ".join(reasons) + (f": {claim.command}" if claim.command else "")
     for run in runs if not fit else []:  # what was measured otherwise, to look at
         try:

@@ -153,7 +153,7 @@ def test_a_claim_that_no_run_can_judge_says_why(written):
     (verdict,) = judge(claim(judged_at={"scale": ["paper"]}, command="do this"), [LAPTOP])
     assert verdict.verdict == CANNOT
     assert verdict.number == Number(0.5, 0.4, 0.6)  # to look at
-    assert verdict.reason == "needs scale paper with source generated or published: do this"
+    assert verdict.reason == "needs scale paper: do this"
     (verdict,) = judge(claim(measure={"file": "absent.json", "value": "b"}), [LAPTOP])
     assert verdict.reason == "this run has no absent.json"
     (verdict,) = judge(claim(cannot="nobody can", measure=None, rule=None), [LAPTOP])
