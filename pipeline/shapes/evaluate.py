@@ -59,20 +59,21 @@ def bias_table(margins: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame
     )
 
 
+def extreme(table: pd.DataFrame, place: int, keys: list[str]) -> dict:
+    """One cell, chosen among all: an interval that holds for every one of them at once (Bonferroni)."""
+    row = table.loc[place]
+    right = binomtest(round(row["accuracy"] * row["images"]), int(row["images"]))
+    bounds = right.proportion_ci(1 - 0.05 / len(table), method="wilson")
+    where = {key: int(row[key]) for key in keys}
+    return {"accuracy": row["accuracy"], "low": bounds.low, "high": bounds.high, "of": len(table), **where}
+
+
 def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -> dict:
     """The study's numbers, for `dvc metrics`."""
     own = accuracy[accuracy["network"] == accuracy["test"]]
     low, high = wilson((own["accuracy"] * own["images"]).sum(), own["images"].sum())
     published = margins[margins["in_paper"]]
     fewer_circles = margins[margins["margin"] == -4]
-
-    def extreme(table: pd.DataFrame, place: int, keys: list[str]) -> dict:
-        """One cell, chosen among all: an interval that holds for every one of them at once (Bonferroni)."""
-        row = table.loc[place]
-        right = binomtest(round(row["accuracy"] * row["images"]), int(row["images"]))
-        bounds = right.proportion_ci(1 - 0.05 / len(table), method="wilson")
-        where = {key: int(row[key]) for key in keys}
-        return {"accuracy": row["accuracy"], "low": bounds.low, "high": bounds.high, "of": len(table), **where}
 
     return {
         "own_test_accuracy": {

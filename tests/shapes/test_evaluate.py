@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import binomtest
 
 from pipeline.params import load_params
-from pipeline.psychometric import rates
+from pipeline.psychometric import rates, wilson
 from pipeline.shapes.dataset import Images
-from pipeline.shapes.evaluate import accuracy_table, bias_table, margin_table, summary
+from pipeline.shapes.evaluate import accuracy_table, bias_table, extreme, margin_table, summary
 from pipeline.shapes.paths import margin_name, observer, split_name
 from pipeline.shapes.predict import conditions, trials
 
@@ -102,3 +102,22 @@ def test_tables_and_summary(params, every_trial):
     assert (numbers["lowest_margin_set"]["network"], numbers["lowest_margin_set"]["margin"]) == (50, -2)
     pooled = binomtest(6, 8).proportion_ci(method="wilson")
     assert numbers["own_test_accuracy"]["low"] == pytest.approx(pooled.low)
+
+
+def test_the_worst_of_many_fair_cells_is_not_taken_for_worse_than_chance():
+    """The paper's 21 sets and nine networks that guess: the lowest of 189 shares looks low, and is not judged so.
+
+    With an interval of its own the worst cell would lie below one half in 99 of 100 such tables.
+    """
+    rng = np.random.default_rng(0)
+    alone, together = 0, 0
+    for _ in range(300):
+        table = pd.DataFrame({"accuracy": rng.binomial(100, 0.5, 189) / 100, "images": 100})
+        worst = table["accuracy"].idxmin()
+        together += extreme(table, worst, [])["high"] < 0.5
+        alone += wilson(100 * table["accuracy"][worst], 100)[1] < 0.5
+    assert alone > 285
+    assert together <= 24  # 5% of 300, and chance (binomial, p = 0.02)
+    assert extreme(pd.DataFrame({"accuracy": [0.0] * 189, "images": 100}), 0, [])["high"] == pytest.approx(
+        0.1174, abs=1e-4
+    )
