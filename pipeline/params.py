@@ -530,14 +530,19 @@ class Params(Section):
         return getattr(self.scales, self.scale)
 
 
-def load_params(path: str | Path = PATH) -> Params:
-    """Read and validate a params.yaml. Raises UserError with a line for each thing that is wrong."""
+def read_yaml(path: str | Path) -> Any:
+    """The content of a YAML 1.2 file of the repository. Raises UserError where it is not there, or not YAML."""
     try:
-        content = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        return YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the repository's root") from None
     except (MarkedYAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def load_params(path: str | Path = PATH) -> Params:
+    """Read and validate a params.yaml. Raises UserError with a line for each thing that is wrong."""
+    content = read_yaml(path)
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.claims.schema import Measure
+from pipeline.claims.schema import Measure, first_error
 from pipeline.params import Section
 from pipeline.psychometric import wilson
 from pipeline.stage import UserError
@@ -24,8 +24,8 @@ class Provenance(Section):
     """What a recorded run was, in results/<scale>/<name>/provenance.json.
 
     files: what a stage writes -> the copy's name in the folder. inputs: which, where they are not the source's own.
-    seconds: that the commands took, null where not
-    measured. by: how its numbers came here ('dvc repro', stage by stage on a GPU machine).
+    seconds: that the commands took, null where not measured. by: how its numbers came here ('dvc repro', stage by
+    stage on a GPU machine).
     """
 
     scale: str
@@ -87,8 +87,7 @@ def recorded_runs(folder: Path = RECORDED) -> list[Run]:
         try:
             provenance = Provenance.model_validate_json(path.read_text())
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise UserError(f"{path}: {first_error(error)}") from None
         files = {file: path.parent / copy for file, copy in provenance.files.items()}
         if absent := [str(copy) for copy in files.values() if not copy.exists()]:
             raise UserError(f"{path}: names files that are not there: {', '.join(absent)}; record the run again")

@@ -38,9 +38,8 @@ def machine() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    names = [
-        line.partition(":")[2].strip() for line in CPU_INFO.read_text().splitlines() if line.startswith("model name")
-    ]
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []  # there on Linux only
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
 
 
@@ -71,7 +70,7 @@ def main(name: str, files: str = "", study: str = "", by: str = "dvc repro", inp
     if absent := [file for file in wanted if not Path(file).is_file()]:
         raise UserError(f"not there: {', '.join(absent)}; 'dvc repro' makes them")
     folder = RECORDED / params.scale / name
-    kept = {name: name.replace("/", ".") for name in known_as.values()}
+    kept = {known: known.replace("/", ".") for known in known_as.values()}
     spent = [cost for cost in costs() if not study or cost["stage"].startswith(f"{study}.")]
     provenance = Provenance(
         scale=params.scale,
@@ -86,8 +85,8 @@ def main(name: str, files: str = "", study: str = "", by: str = "dvc repro", inp
         files=kept,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for file, name in known_as.items():
-        shutil.copyfile(file, folder / kept[name])
+    for file, known in known_as.items():
+        shutil.copyfile(file, folder / kept[known])
     write_bytes(folder / PROVENANCE, (json.dumps(provenance.model_dump(), indent=1) + "\n").encode())
     return f"{len(kept)} files in {folder}"
 

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from ruamel.yaml import YAML
 
 from pipeline.claims.evidence import recorded_runs
 from pipeline.claims.judge import METRICS, TABLE, THIS_RUN
 from pipeline.claims.record import commit, machine, versions
-from pipeline.claims.schema import Claim, Document, Table, read_claims
+from pipeline.claims.schema import Claim, Document, Table, cell_name, read_claims, rows
 from pipeline.claims.verdicts import CANNOT, VERDICTS
-from pipeline.params import PATH, load_params
+from pipeline.params import PATH, load_params, read_yaml
 from pipeline.stage import UserError, costs, run, write_bytes
 
 REPORT = Path("report/index.html")
@@ -54,9 +53,9 @@ def ours(row: dict, claim: Claim, prefix: str = "") -> str:
     return text if low is None else f"{text} [{shown(low, claim)}, {shown(high, claim)}]"
 
 
-def statement(name: str, claim: Claim, rows: list[dict]) -> dict[str, Any]:
+def statement(name: str, claim: Claim, judged: list[dict]) -> dict[str, Any]:
     """What the page shows of a claim: its headline, and the verdicts of other runs."""
-    first, *others = sorted(rows, key=lambda row: not row["headline"])
+    first, *others = sorted(judged, key=lambda row: not row["headline"])
     return {
         **first,
         "name": name,
@@ -71,9 +70,8 @@ def statement(name: str, claim: Claim, rows: list[dict]) -> dict[str, Any]:
 def grid(table: Table, name: str, statements: dict[str, dict]) -> dict[str, Any]:
     """A published table as rows of cells, each with ours and its verdict."""
     lines, notes = [], {}
-    for line in table.cells.strip().splitlines():
-        words = line.split()[: len(table.keys)]
-        row = [statements["/".join([name, *words, column])] for column in table.columns]
+    for _, words, _ in rows(table):
+        row = [statements[cell_name(name, words, column)] for column in table.columns]
         for cell in row:
             text = cell["claim"].note
             cell["mark"] = notes.setdefault(text, len(notes) + 1) if text else None
@@ -102,10 +100,10 @@ def pictures(places: list[str]) -> list[dict[str, str]]:
     return found
 
 
-def section(name: str, document: Document, claims: dict[str, Claim], rows: list[dict]) -> dict[str, Any]:
+def section(name: str, document: Document, claims: dict[str, Claim], judged: list[dict]) -> dict[str, Any]:
     """All that the page has on one document."""
     by_claim: dict[str, list[dict]] = {}
-    for row in rows:
+    for row in judged:
         if row["document"] == name:
             by_claim.setdefault(row["claim"], []).append(row)
     statements = {key: statement(key, claim, by_claim[key]) for key, claim in claims.items()}
@@ -121,8 +119,7 @@ def section(name: str, document: Document, claims: dict[str, Claim], rows: list[
 
 def settings() -> list[tuple[str, str]]:
     """params.yaml as this run has it: all but the scales and sources that were not chosen."""
-    params = load_params()
-    content = YAML(typ="safe", pure=True).load(PATH.read_text())
+    params, content = load_params(), read_yaml(PATH)
     content["scales"] = {params.scale: content["scales"][params.scale]}
     content["sources"] = {params.source: content["sources"][params.source]}
 
@@ -151,12 +148,12 @@ def main() -> str:
     params, claims = load_params(), read_claims()
     if not (TABLE.exists() and METRICS.exists()):
         raise UserError(f"{TABLE}: not there; 'dvc repro claims' makes it")
-    rows = json.loads(TABLE.read_text())
+    judged = json.loads(TABLE.read_text())
     wanted = {(document, claim) for document, (_, of) in claims.items() for claim in of}
-    if wanted != {(row["document"], row["claim"]) for row in rows}:
+    if wanted != {(row["document"], row["claim"]) for row in judged}:
         raise UserError(f"{TABLE}: is of another claims.yaml; 'dvc repro claims' makes it anew")
-    headlines = [row for row in rows if row["headline"]]
-    sections = [section(name, document, of, rows) for name, (document, of) in claims.items()]
+    headlines = [row for row in judged if row["headline"]]
+    sections = [section(name, document, of, judged) for name, (document, of) in claims.items()]
     origin = subprocess.run(["git", "config", "--get", "remote.origin.url"], capture_output=True, text=True)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("pipeline.claims") / "report.html").read_text())

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
 
-from pipeline.params import Section
+from pipeline.params import Section, read_yaml
 from pipeline.stage import UserError
 
 CLAIMS = Path("claims.yaml")
@@ -165,11 +163,21 @@ class Document(Section):
             yield from cells(name, table)
 
 
-def cells(name: str, table: Table) -> Iterator[tuple[str, Claim]]:
-    """A claim for each cell of a table. Raises ValueError where a row has another number of cells."""
+def rows(table: Table) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each line of a table, its words and its numbers."""
     for line in table.cells.strip().splitlines():
-        *words, first = line.split(maxsplit=len(table.keys))
-        numbers = first.split()
+        parts = line.split()
+        yield line, parts[: len(table.keys)], parts[len(table.keys) :]
+
+
+def cell_name(table: str, words: list[str], column: str) -> str:
+    """The name of the claim that a cell is."""
+    return "/".join([table, *words, column])
+
+
+def cells(name: str, table: Table) -> Iterator[tuple[str, Claim]]:
+    """A claim for each cell of a table, by its name. Raises ValueError where a row has another number of cells."""
+    for line, words, numbers in rows(table):
         if len(words) != len(table.keys) or len(numbers) != len(table.columns):
             raise ValueError(f"{name}: '{line}' should be {len(table.keys)} words and {len(table.columns)} numbers")
         row = dict(zip(table.keys, words, strict=True))
@@ -191,9 +199,9 @@ def cells(name: str, table: Table) -> Iterator[tuple[str, Claim]]:
                 if all(str(cell[key]) in map(str, _listed(wanted)) for key, wanted in match.items()):
                     content |= _filled({key: value for key, value in override.items() if key != "match"}, names)
             try:
-                yield "/".join([name, *words, column]), Claim.model_validate(content)
+                yield cell_name(name, words, column), Claim.model_validate(content)
             except ValidationError as error:
-                raise ValueError(f"{'/'.join([name, *words, column])}: {_first(error)}") from None
+                raise ValueError(f"{cell_name(name, words, column)}: {first_error(error)}") from None
 
 
 def _listed(wanted: Any) -> list:
@@ -225,7 +233,8 @@ def _filled(content: Any, names: dict[str, Scalar]) -> Any:
             return content
 
 
-def _first(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
+    """The first of pydantic's errors: the key and what is wrong with it."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"
@@ -233,19 +242,13 @@ def _first(error: ValidationError) -> str:
 
 def read_claims(path: str | Path = CLAIMS) -> dict[str, tuple[Document, dict[str, Claim]]]:
     """Every document with its claims, tables included. Raises UserError where the file is not one of claims."""
-    try:
-        content = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run from the repository's root") from None
-    except (MarkedYAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     found = {}
-    for name, entry in (content or {}).items():
+    for name, entry in (read_yaml(path) or {}).items():
         try:
             document = Document.model_validate(entry)
             found[name] = (document, dict(document.all_claims()))
         except ValidationError as error:
-            raise UserError(f"{path}: {name}: {_first(error)}") from None
+            raise UserError(f"{path}: {name}: {first_error(error)}") from None
         except ValueError as error:
             raise UserError(f"{path}: {name}: {error}") from None
     return found

@@ -81,28 +81,23 @@ def apply(rule: Rule, number: Number, other: Number | None = None) -> tuple[str,
         subject = "it" if low == high else "the whole interval"
         if holds:
             return REPRODUCED, f"{subject} is {in_words(rule)}"
-        return (
-            (NOT, f"{subject} is not {in_words(rule)}")
-            if fails
-            else (
-                CANNOT,
-                "the intervals overlap" if isinstance(bound, Measure) else "the interval lies on both sides",
-            )
-        )
+        if fails:
+            return NOT, f"{subject} is not {in_words(rule)}"
+        return CANNOT, "the intervals overlap" if isinstance(bound, Measure) else "the interval lies on both sides"
     if rule.kind == "within":
         first, last = rule.within  # type: ignore[misc]
         if low >= first and high <= last:
-            return REPRODUCED, f"{in_words(rule)}"
+            return REPRODUCED, in_words(rule)
         if high < first or low > last:
             return NOT, f"not {in_words(rule)}"
         return CANNOT, "the interval lies on both sides of a bound"
     assert rule.equals is not None and rule.tolerance is not None
-    subject = "it" if low == high else "the interval"
+    holds, fails = ("it is", "it is not") if low == high else ("the interval holds", "the interval does not hold")
     if not low - rule.rounding <= rule.equals <= high + rule.rounding:
-        return NOT, f"{subject} does not hold {rule.equals:g}" if subject != "it" else f"it is not {rule.equals:g}"
+        return NOT, f"{fails} {rule.equals:g}"
     if (high - low) / 2 > rule.tolerance:
         return CANNOT, f"the interval holds {rule.equals:g}, and is wider than ±{rule.tolerance:g}"
-    return REPRODUCED, f"{subject} holds {rule.equals:g}" if subject != "it" else f"it is {rule.equals:g}"
+    return REPRODUCED, f"{holds} {rule.equals:g}"
 
 
 def judge(claim: Claim, runs: list[Run]) -> list[Verdict]:

@@ -160,3 +160,9 @@ def test_costs_are_those_of_the_last_run(tmp_path, monkeypatch):
     lines = [{"stage": name, "seconds": seconds} for name, seconds in (("a", 1.0), ("b", 2.0), ("a", 3.0))]
     Path("report/costs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert [(cost["stage"], cost["seconds"]) for cost in stage.costs()] == [("b", 2.0), ("a", 3.0)]
+
+
+def test_a_machine_without_cpuinfo_has_a_name(monkeypatch, tmp_path):
+    """As on macOS; the report would not be written there."""
+    monkeypatch.setattr(record, "CPU_INFO", tmp_path / "absent")
+    assert record.machine()
