@@ -33,6 +33,7 @@ from pipeline.localize.segmentation import Segmenter, components, overlap
 from pipeline.params import Params, load_params
 from pipeline.predictions import write_predictions
 from pipeline.stage import run, write_bytes
+from pipeline.tiny_maps import quicken
 
 SHOWN = 4  # images of each test set
 
@@ -98,7 +99,7 @@ def main(counter: str) -> str:
     device = training.device()
     network = build(counter, params)
     training.load_weights(weights_path(counter), network)
-    network.to(device)
+    quicken(network).to(device)
     threshold = json.loads(training_metrics(counter).read_text())["threshold"]
 
     answers, places, masks = [], [], {}

@@ -24,6 +24,7 @@ from pipeline.localize.summaries import mean_with_interval, paired, share_with_i
 from pipeline.params import Params, load_params
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
+from pipeline.tiny_maps import quicken
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 MEASURES = ("chosen", "other", "background", "chosen_over_area", "pointing", "iou", "deletion", "insertion")
@@ -84,7 +85,7 @@ def measure(
 def explain(density: int, params: Params) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
     """What `measure` gives for one network, {'trained', 'random'}; and the first heat maps, for the figures."""
     device = training.device()
-    networks = {state: resnet18().to(device).eval() for state in ("trained", "random")}
+    networks = {state: quicken(resnet18()).to(device).eval() for state in ("trained", "random")}
     training.load_weights(network_weights(density), networks["trained"])
     scenes = load(test_name(density), params.shapes.scene.canvas, params.at_scale.localize.explained_images)
     inputs = as_input(torch.from_numpy(scenes.pixels).to(device))

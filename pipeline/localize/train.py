@@ -8,7 +8,6 @@ which a box, or a component, counts as a shape.
 
 from __future__ import annotations
 
-import copy
 from functools import lru_cache
 
 import numpy as np
@@ -24,11 +23,14 @@ from pipeline.localize.scenes import Scenes, load, shard_path
 from pipeline.params import load_params
 from pipeline.shards import item_rng
 from pipeline.stage import write_bytes, write_json
+from pipeline.tiny_maps import quicken
 
 
 def cost(network: Counter, scenes: Scenes, device: torch.device) -> dict[str, float]:
-    """Parameters, and floating-point operations for one image: to look at it, and to learn from it."""
-    network = copy.deepcopy(network)  # to learn from images changes batch normalisations
+    """Parameters, and floating-point operations for one image: to look at it, and to learn from it.
+
+    The network's batch normalisations are changed.
+    """
     looking = count_flops(lambda: find(network, scenes, device))
     pixels = torch.from_numpy(scenes.pixels).to(device)
     network.train()
@@ -54,7 +56,7 @@ def main(counter: str) -> str:
     train, held_out = scenes[: settings.images], scenes[settings.images :]
     network = build(counter, params)
     network.prepare(train.counts)
-    network.to(device)
+    quicken(network).to(device)
     pixels = torch.from_numpy(train.pixels).to(device)
     epoch_steps = len(train) // settings.batch_size  # a last, smaller batch is left out
     steps = settings.epochs * epoch_steps
@@ -104,13 +106,15 @@ def main(counter: str) -> str:
     curve.insert(1, "images_seen", curve.pop("step") * settings.batch_size)
     write_bytes(curve_path(counter), curve.to_csv(index=False).encode())
     last = history.evaluations[-1]
+    plain = build(counter, params).to(device)
+    plain.load_state_dict(network.state_dict())
     write_json(
         training_metrics(counter),
         {
             "threshold": last["threshold"],
             "held_out_error": last["held_out_error"],
             "images_seen": steps * settings.batch_size,
-            **cost(network, train[: settings.batch_size], device),
+            **cost(plain, train[: settings.batch_size], device),
             "epochs": history.evaluations,
         },
     )

@@ -7,44 +7,12 @@ import difflib
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from torchvision import models
 
 from pipeline.shapes.paths import ARCHITECTURE
 from pipeline.shapes.scenes import CIRCLE, KINDS, SQUARE
 from pipeline.stage import UserError
-
-
-class TinyMapConv2d(nn.Conv2d):
-    """A 3 x 3 convolution (stride 1, padding 1) that is one matrix product where its maps are 2 x 2 or smaller.
-
-    On the CPU, oneDNN takes about three times as long for such maps, most of it for the gradient
-    of the weights; for ResNet-18 at 64 x 64 pixels this is a quarter of a training step.
-    """
-
-    @staticmethod
-    def can_replace(conv: nn.Conv2d) -> bool:
-        return (
-            (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
-            and conv.groups == 1
-            and conv.bias is None
-        )
-
-    @classmethod
-    def like(cls, conv: nn.Conv2d) -> TinyMapConv2d:
-        """The same convolution, with the same parameters."""
-        replaced = cls(conv.in_channels, conv.out_channels, kernel_size=3, padding=1, bias=False)
-        replaced.weight = conv.weight
-        return replaced
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        if x.device.type != "cpu" or max(h, w) > 2:
-            return super().forward(x)
-        windows = pad(x, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)  # [B, C, H, W, 3, 3]
-        columns = windows.permute(0, 2, 3, 4, 5, 1).reshape(b * h * w, 9 * c)
-        weight = self.weight.permute(0, 2, 3, 1).reshape(-1, 9 * c)
-        return (columns @ weight.t()).reshape(b, h, w, -1).permute(0, 3, 1, 2)
+from pipeline.tiny_maps import quicken
 
 
 def build_network(architecture: str = ARCHITECTURE) -> nn.Module:
@@ -63,16 +31,9 @@ def build_network(architecture: str = ARCHITECTURE) -> nn.Module:
     options = {"aux_logits": False, "init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
     network = models.get_model(architecture, weights=None, num_classes=len(KINDS), **options)
     first = next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
-    _replace(network, first, _with_one_input_channel(network.get_submodule(first)))
-    for name, module in list(network.named_modules()):
-        if isinstance(module, nn.Conv2d) and TinyMapConv2d.can_replace(module):
-            _replace(network, name, TinyMapConv2d.like(module))
-    return network.to(memory_format=torch.channels_last)
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)
+    parent, _, child = first.rpartition(".")
+    setattr(network.get_submodule(parent), child, _with_one_input_channel(network.get_submodule(first)))
+    return quicken(network).to(memory_format=torch.channels_last)
 
 
 def _with_one_input_channel(conv: nn.Conv2d) -> nn.Conv2d:

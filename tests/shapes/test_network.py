@@ -8,7 +8,7 @@ import torch
 from torchvision.models import get_model, resnet18
 
 from pipeline import training
-from pipeline.shapes.network import TinyMapConv2d, as_input, build_network, credit, majority_targets, predict_logits
+from pipeline.shapes.network import as_input, build_network, credit, majority_targets, predict_logits
 from pipeline.shapes.paths import ARCHITECTURE
 from pipeline.shapes.train import update
 from pipeline.stage import UserError
@@ -57,23 +57,6 @@ def test_other_classifiers_of_torchvision_take_one_channel_too(architecture):
 def test_an_unknown_architecture_is_named_with_its_neighbours():
     with pytest.raises(UserError, match=r"shapes.variants.architectures: 'resnet19'.*resnet18"):
         build_network("resnet19")
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 2), (3, 3)])
-def test_convolutions_of_tiny_maps_are_convolutions(height, width):
-    torch.manual_seed(0)
-    ours = TinyMapConv2d(6, 5, kernel_size=3, padding=1, bias=False)
-    x = torch.randn(4, 6, height, width, requires_grad=True)
-    y = ours(x)
-    expected = torch.nn.functional.conv2d(x, ours.weight, padding=1)
-    torch.testing.assert_close(y, expected)
-    upstream = torch.randn_like(y)
-    for got, wanted in zip(
-        torch.autograd.grad(y, (x, ours.weight), upstream),
-        torch.autograd.grad(expected, (x, ours.weight), upstream),
-        strict=True,
-    ):
-        torch.testing.assert_close(got, wanted)
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 96])
