@@ -4,8 +4,9 @@
     python -m benchmarks.training --memory          peak memory of training at `scale: paper`
 
 Reference: fp32, NCHW, a DataLoader (no workers, as is its default) over one PNG file an image,
-Adam as PyTorch sets it up. Ours: the step of pipeline.shapes.train. Same network, batch and
-images; steps take turns, so that a machine that slows down slows both; the ratio is of medians.
+Adam as PyTorch sets it up. Ours: the step of pipeline.shapes.train, and the same without
+pipeline.tiny_maps. Same network, batch and images; steps take turns, so that a machine that slows
+down slows all; ratios are of medians.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from pipeline.shapes.network import build_network, majority_targets
 from pipeline.shapes.scenes import render
 from pipeline.shapes.train import update
 
+OURS = "ours"
+
 
 def draw(images: int, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 [N, H, W] and margins [N]."""
@@ -41,12 +44,18 @@ def draw(images: int, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array([shapes.circles - shapes.squares for shapes in scenes])
 
 
+def plain_network() -> nn.Module:
+    """torchvision's ResNet-18 with one input channel."""
+    network = resnet18(num_classes=2)
+    network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    return network
+
+
 def reference_steps(folder: Path, batch_size: int) -> Iterator[None]:
     """One training step at each `next`."""
     transform = Compose([Grayscale(), ToTensor()])
     loader = DataLoader(ImageFolder(str(folder), transform), batch_size, shuffle=True, drop_last=True)
-    network = resnet18(num_classes=2)
-    network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    network = plain_network()
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
     while True:
         for x, y in loader:
@@ -57,11 +66,10 @@ def reference_steps(folder: Path, batch_size: int) -> Iterator[None]:
             yield
 
 
-def our_steps(pixels: np.ndarray, margins: np.ndarray, batch_size: int) -> Iterator[None]:
+def our_steps(network: nn.Module, pixels: np.ndarray, margins: np.ndarray, batch_size: int) -> Iterator[None]:
     """One training step at each `next`."""
     params = load_params()
     images, targets = torch.from_numpy(pixels), torch.from_numpy(majority_targets(margins, "hard"))
-    network = build_network()
     settings = params.scales.paper.shapes.training
     optimizer, schedule = training.build_optimizer(network.parameters(), settings, 1000)
     while True:
@@ -80,7 +88,10 @@ def throughput(resolution: int, batch_size: int, rounds: int) -> None:
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(image).save(path)
         steps = {
-            "ours": our_steps(pixels, margins, batch_size),
+            OURS: our_steps(build_network(), pixels, margins, batch_size),
+            "without tiny_maps": our_steps(
+                plain_network().to(memory_format=torch.channels_last), pixels, margins, batch_size
+            ),
             "fp32, NCHW, DataLoader over files": reference_steps(Path(folder), batch_size),
         }
         times: dict[str, list[float]] = {name: [] for name in steps}
@@ -93,8 +104,8 @@ def throughput(resolution: int, batch_size: int, rounds: int) -> None:
     bf16 = "bf16" if training.multiplies_bf16(torch.device("cpu")) else "fp32: bf16 is not faster on this CPU"
     print(f"ResNet-18 on the CPU, {resolution} x {resolution}, batch {batch_size}, medians of {rounds} steps")
     for name, rate in rates.items():
-        print(f"  {name + (f' ({bf16})' if name == 'ours' else ''):<52}{rate:>8.1f} images/s")
-    print(f"  ratio {rates['ours'] / rates['fp32, NCHW, DataLoader over files']:.2f}x")
+        label, ratio = (f"{OURS} ({bf16})", "") if name == OURS else (name, f", ratio {rates[OURS] / rate:.2f}x")
+        print(f"  {label:<52}{rate:>8.1f} images/s{ratio}")
 
 
 def paper_memory() -> None:
@@ -104,7 +115,7 @@ def paper_memory() -> None:
     pixels, margins = draw(64, paper.resolution)
     repeats = paper.images // 64 + 1
     pixels = np.tile(pixels, (repeats, 1, 1))[: paper.images]  # training and test images, as the stage holds them
-    steps = our_steps(pixels, np.tile(margins, repeats)[: paper.images], paper.training.batch_size)
+    steps = our_steps(build_network(), pixels, np.tile(margins, repeats)[: paper.images], paper.training.batch_size)
     for _ in range(3):
         next(steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
