@@ -1,0 +1,123 @@
+"""README's numbers of the laptop runs are those that are recorded in results/laptop."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from conftest import REPOSITORY
+
+README = " ".join((REPOSITORY / "README.md").read_text().split())
+
+
+def recorded(name: str) -> dict | list:
+    return json.loads((REPOSITORY / "results" / "laptop" / name).read_text())
+
+
+def interval(row: dict, name: str = "", *, low: str = "low", high: str = "high", digits: int = 2) -> str:
+    value, *bounds = (row[key] for key in (name, low, high))
+    return f"{value:.{digits}f} [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+
+
+def percent(row: dict, name: str) -> str:
+    return f"{row[name]:.1%} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def what_holds() -> Iterator[str]:
+    judged = recorded("claims.json")
+    reproduced, not_reproduced, cannot = judged["counts"].values()
+    yield (
+        f"of {reproduced + not_reproduced + cannot} statements, cells of published tables among them, {reproduced} "
+        f"are reproduced, {not_reproduced} are not, and {cannot} cannot be judged here"
+    )
+    for document, counts in judged["by_document"].items():
+        row = next(
+            row for row in (REPOSITORY / "README.md").read_text().splitlines() if row.startswith(f"| {document} |")
+        )
+        cells = [cell.split(":")[0].strip() for cell in row.strip("|").split("|")[1:]]
+        assert cells == [str(counts[verdict]) for verdict in judged["counts"]], row
+
+
+def shapes() -> Iterator[str]:
+    numbers = recorded("shapes/metrics.json")
+    own = numbers["own_test_accuracy"]
+    networks = {name: value for name, value in own.items() if name.startswith("M")}
+    worst, best = min(networks, key=networks.get), max(networks, key=networks.get)
+    yield f"mean {percent(own, 'mean')}, from {own[worst]:.1%} ({worst}) to {own[best]:.1%} ({best})"
+    for cell in (numbers["lowest"], numbers["highest"]):
+        yield percent(cell, "accuracy")
+    yield (
+        f"mean {numbers['mean_accuracy_on_denser_sets']:.1%} on denser sets, "
+        f"{numbers['mean_accuracy_on_sparser_sets']:.1%} on sparser ones"
+    )
+    answers = numbers["answered_circle_with_4_more_squares"]["M50"]
+    yield "{density_10:.0%}, {density_50:.0%} and {density_100:.0%} of images of 10, 50 and 100 shapes".format(
+        **answers
+    )
+
+
+def consistency() -> Iterator[str]:
+    groups = recorded("consistency/counters.json")["margins"]["groups"]
+    for group, label in {
+        "other run": "another training run, all else equal",
+        "other architecture": "another architecture (density 50)",
+        "other density": "another training density",
+    }.items():
+        pooled = interval(groups[group], "kappa", low="kappa_low", high="kappa_high")
+        within = interval(groups[group], "kappa_within", low="within_low", high="within_high")
+        yield f"| {label} | {pooled} | {within} |"
+
+
+def countclip() -> Iterator[str]:
+    found, kept = recorded("countclip/detector.json"), recorded("countclip/filter.json")
+    yield f"{found['right_kind_and_count']:.1%} of {found['scenes']}"
+    yield f"{kept['kept']:,} of {kept['rows']:,}: precision {kept['precision']:.3f}, recall {kept['recall']:.3f}"
+    for row in recorded("countclip/measures.json"):
+        yield percent(row, "accuracy")
+        yield f"{row['mean_absolute_deviation']:.2f} | {percent(row['zero_shot'], 'accuracy')}"
+
+
+def posenet() -> Iterator[str]:
+    table = recorded("posenet/table2.json")
+    patterns = ("H", "V", "G", "HS", "VS")
+    for network, label in {
+        "pixels/normalised": "pixels alone",
+        "vgg16/random-zeros": "VGG16, random weights",
+        "vgg16/random-circular": "the same, circular padding",
+        "resnet152/random-zeros": "ResNet-152, random",
+        "counter/trained-zeros": "the counter M50, trained",
+        "counter/random-zeros": "the counter, random",
+    }.items():
+        cells = {
+            row["pattern"]: interval(row, "spearman", low="spearman_low", high="spearman_high")
+            for row in table
+            if (row["reading"], row["network"], row["image"]) == ("optimum", network, "held-out")
+        }
+        yield f"| {label} | {' | '.join(cells[pattern] for pattern in patterns)} |"
+
+
+def localize() -> Iterator[str]:
+    numbers = recorded("localize/metrics.json")
+    accuracy, gains = numbers["accuracy_on_margin_sets_but_ties"], numbers["against_classify"]
+    densities = ("density_10", "density_50", "density_100")
+    yield "| classify itself | " + " | ".join(f"{accuracy['classify'][density]:.0%}" for density in densities)
+    for counter in ("regress", "ssd", "segment", "true mask"):
+        for density in densities:
+            yield f"+{interval(gains[counter][density], 'gain', low='gain_low', high='gain_high')}".replace("+-", "-")
+    ap50 = numbers["ap50"]["ssd"]
+    yield f"{ap50['density_10']:.2f} there, {ap50['density_50']:.2f} at 50, {ap50['density_90']:.2f} at 90"
+    errors = numbers["count_error"]
+    yield f"off by {errors['regress']['density_50']:.1f} shapes of a kind at 50 shapes"
+    yield f"by {errors['regress']['density_10']:.1f} at 10"
+    yield f"SSD is off by {errors['ssd']['density_10']:.1f} and segmentation by {errors['segment']['density_10']:.1f}"
+    heat = recorded("localize/explanations.json")["M10"]
+    for method in ("grad-cam layer1", "grad-cam layer2", "grad-cam layer3", "grad-cam layer4", "lime"):
+        area, hit = heat[method]["chosen_over_area"], heat[method]["pointing"]["value"]
+        yield f"{interval(area, 'value', low='value_low', high='value_high', digits=1)} | {area['random']:.1f}"
+        yield f"{hit:.0%} | {heat[method]['deletion']['value']:.2f} ({heat[method]['deletion']['random']:.2f})"
+    own = recorded("localize/probe.json")["r2_of_last_layer"]["own density"]["trained"]["difference"]
+    yield f"difference (R2 {interval(own, 'r2', low='r2_low', high='r2_high')})"
+
+
+@pytest.mark.parametrize("study", [what_holds, shapes, consistency, countclip, posenet, localize])
+def test_readme_has_the_recorded_numbers(study):
+    assert [said for said in study() if said not in README] == []
