@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import rankdata, ttest_1samp
 
 from pipeline.shapes.statements import (
     asymmetry,
@@ -13,6 +15,7 @@ from pipeline.shapes.statements import (
     margin_that_matters,
     over_networks,
     own_over_others,
+    rank_correlation,
     statements,
 )
 
@@ -81,6 +84,36 @@ def test_the_relative_margin_wins_where_accuracy_follows_it():
     assert found["low"] > 0
     follows_absolute = table.assign(accuracy=0.5 + table["margin"].abs() / 16)
     assert margin_that_matters(follows_absolute, rng(), 50)["high"] < 0
+
+
+def test_rank_correlation_by_hand():
+    # ranks 1 2 3 4 5 against 2 1 3 4 5: r = 1 - 6 * 2 / 120 = 0.9; z = 1.4722, its sd sqrt(1.405 / 2) = 0.8382
+    found = rank_correlation(np.array([10.0, 20, 30, 40, 50]), np.array([0.2, 0.1, 0.3, 0.4, 0.5]))
+    assert (found["value"], found["networks"]) == (pytest.approx(0.9), 5)
+    assert found["low"] == pytest.approx(np.tanh(1.4722 - 1.96 * 0.8382), abs=1e-3)
+    assert found["high"] == pytest.approx(np.tanh(1.4722 + 1.96 * 0.8382), abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 7])
+def test_rank_correlations_that_are_clear_are_significant_by_the_exact_test(n):
+    orders = np.array(list(permutations(range(1, n + 1))))
+    correlations = 1 - 6 * ((orders - np.arange(1, n + 1)) ** 2).sum(axis=1) / (n * (n**2 - 1))
+    for order in orders[:: max(1, len(orders) // 300)]:
+        found = rank_correlation(np.arange(n, dtype=float), rankdata(order))
+        assert found["low"] <= found["value"] <= found["high"]
+        p = (np.abs(correlations) >= abs(found["value"]) - 1e-9).mean()
+        assert p <= 0.05 or found["low"] <= 0 <= found["high"], (found, p)
+
+
+def test_a_perfect_order_is_clear_from_five_networks_on():
+    assert rank_correlation(np.arange(4.0), np.arange(4.0))["low"] < 0
+    assert rank_correlation(np.arange(5.0), np.arange(5.0))["low"] > 0
+    assert rank_correlation(np.arange(5.0), -np.arange(5.0)) == {
+        "value": pytest.approx(-1),
+        "low": pytest.approx(-1),
+        "high": pytest.approx(-rank_correlation(np.arange(5.0), np.arange(5.0))["low"]),
+        "networks": 5,
+    }
 
 
 def test_bias_that_grows_with_density_is_found():
