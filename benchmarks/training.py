@@ -24,11 +24,11 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
-from torchvision.models import resnet18
 from torchvision.transforms import Compose, Grayscale, ToTensor
 
 from benchmarks.common import SCENE, draw_scenes, seconds
 from pipeline import training
+from pipeline.localize.network import resnet18
 from pipeline.params import load_params
 from pipeline.shapes.network import build_network, majority_targets
 from pipeline.shapes.scenes import render
@@ -44,18 +44,11 @@ def draw(images: int, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array([shapes.circles - shapes.squares for shapes in scenes])
 
 
-def plain_network() -> nn.Module:
-    """torchvision's ResNet-18 with one input channel."""
-    network = resnet18(num_classes=2)
-    network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
-    return network
-
-
 def reference_steps(folder: Path, batch_size: int) -> Iterator[None]:
     """One training step at each `next`."""
     transform = Compose([Grayscale(), ToTensor()])
     loader = DataLoader(ImageFolder(str(folder), transform), batch_size, shuffle=True, drop_last=True)
-    network = plain_network()
+    network = resnet18().to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
     while True:
         for x, y in loader:
@@ -89,9 +82,7 @@ def throughput(resolution: int, batch_size: int, rounds: int) -> None:
             Image.fromarray(image).save(path)
         steps = {
             OURS: our_steps(build_network(), pixels, margins, batch_size),
-            "without tiny_maps": our_steps(
-                plain_network().to(memory_format=torch.channels_last), pixels, margins, batch_size
-            ),
+            "without tiny_maps": our_steps(resnet18(), pixels, margins, batch_size),
             "fp32, NCHW, DataLoader over files": reference_steps(Path(folder), batch_size),
         }
         times: dict[str, list[float]] = {name: [] for name in steps}

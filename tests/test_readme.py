@@ -6,14 +6,15 @@ from collections.abc import Iterator
 import pytest
 from conftest import REPOSITORY
 
-README = " ".join((REPOSITORY / "README.md").read_text().split())
+LINES = (REPOSITORY / "README.md").read_text().splitlines()
+README = " ".join(" ".join(LINES).split())
 
 
 def recorded(name: str) -> dict | list:
     return json.loads((REPOSITORY / "results" / "laptop" / name).read_text())
 
 
-def interval(row: dict, name: str = "", *, low: str = "low", high: str = "high", digits: int = 2) -> str:
+def interval(row: dict, name: str, *, low: str, high: str, digits: int = 2) -> str:
     value, *bounds = (row[key] for key in (name, low, high))
     return f"{value:.{digits}f} [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
 
@@ -30,9 +31,7 @@ def what_holds() -> Iterator[str]:
         f"are reproduced, {not_reproduced} are not, and {cannot} cannot be judged here"
     )
     for document, counts in judged["by_document"].items():
-        row = next(
-            row for row in (REPOSITORY / "README.md").read_text().splitlines() if row.startswith(f"| {document} |")
-        )
+        row = next(line for line in LINES if line.startswith(f"| {document} |"))
         cells = [cell.split(":")[0].strip() for cell in row.strip("|").split("|")[1:]]
         assert cells == [str(counts[verdict]) for verdict in judged["counts"]], row
 

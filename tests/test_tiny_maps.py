@@ -32,8 +32,11 @@ def test_output_and_gradients_are_the_convolutions(height, width, layout):
 def test_gradients_are_those_of_finite_differences():
     ours = convolution().double()
     x = torch.randn(2, 6, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, weight: torch.func.functional_call(ours, {"weight": weight}, (x,)),
-                                    (x, ours.weight))  # fmt: skip
+
+    def convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(ours, {"weight": weight}, (x,))
+
+    assert torch.autograd.gradcheck(convolve, (x, ours.weight))
 
 
 def test_in_bf16_it_is_the_convolution_of_bf16():
