@@ -1,4 +1,4 @@
-# make repro   set up what is missing, then reproduce every study at the scale of params.yaml
+# make repro   set up what is missing, then reproduce every study at the scale of params.yaml; JOBS=1: stage by stage
 # make test    set up what is missing, then run the tests
 # make fetch   get the published inputs of sources.yaml, and say what is missing and what runs without it
 # make share   PART=1/3 on the first of three machines, PART=rest afterwards: several share the training
@@ -11,11 +11,13 @@ STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
+JOBS ?= auto
+
 .PHONY: repro test lint lock fetch share review
 repro: $(STAMP)
 	@python -m pipeline.params
 	@python -m pipeline.mend
-	dvc repro
+	@python -m pipeline.parallel --jobs $(JOBS)
 
 test: $(STAMP)
 	ruff check .

@@ -3,11 +3,13 @@
     python -m benchmarks.soak --kills 30 --seed 0
     python -m benchmarks.soak --kills 30 --seed 1 --reference FOLDER   # a clone in which this has run `dvc repro`
     python -m benchmarks.soak --kills 3 --target evaluate_shapes       # what that stage needs, only
+    python -m benchmarks.soak --kills 30 --jobs 2                      # what is killed runs two stages at a time
 
 In one clone `dvc repro` runs undisturbed, at `scale: smoke`. In another it is started again and again, and
 DVC, the stage and its workers are killed (SIGKILL) together: the stage is drawn from all, the moment from the
-time that the stage and DVC's record of it took undisturbed. At last `dvc repro` runs to its end. Exit status 1
-if dvc.lock, metrics or plots then differ.
+time that the stage and DVC's record of it took undisturbed. With --jobs, pipeline.parallel is started in place of
+`dvc repro`, and killed with all its stages. At last `dvc repro` runs to its end. Exit status 1 if dvc.lock, metrics
+or plots then differ.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -39,22 +42,23 @@ REFUSALS = {LOCK: ("dvc.lock' validation failed", "unable to read: 'dvc.lock'"),
 
 
 class Repro:
-    """`dvc repro` in a process group of its own.
+    """`dvc repro`, or pipeline.parallel where there are `jobs`, in a process group of its own.
 
     Attributes:
         began: when each stage's command started (time.monotonic()), in this order.
         output: all lines.
     """
 
-    def __init__(self, folder: Path, target: str, **environment: str):
+    def __init__(self, folder: Path, target: str, jobs: int = 1, **environment: str):
         self.folder = folder
         self.began: dict[str, float] = {}
         self.output: list[str] = []
         # DVC orders what a target needs by Python's hashes, in dvc.lock too
         environment |= {} if target == WHOLE else {"PYTHONHASHSEED": "0"}
         environment |= {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}-site-cache"}
+        parallel = ["pipeline.parallel", "--jobs", str(jobs), "--target", target]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro", target],
+            [sys.executable, "-m", *(parallel if jobs > 1 else ["dvc", "repro", target])],
             cwd=folder,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -69,8 +73,8 @@ class Repro:
     def _read(self) -> None:
         for line in self.process.stdout:
             self.output.append(line)
-            if line.startswith("Running stage '"):
-                self.began[line.split("'")[1]] = time.monotonic()
+            if found := re.match(r"(?:.* \| )?Running stage '(.+)'", line):
+                self.began[found[1]] = time.monotonic()
 
     def wait(self) -> int:
         status = self.process.wait()
@@ -135,10 +139,17 @@ def plan(durations: dict[str, float], kills: int, moments: random.Random) -> lis
     return sorted(planned, key=lambda item: (names.index(item[0]), item[1]))
 
 
-def wait_for_moment(repro: Repro, name: str, seconds: float, order: list[str]) -> bool:
-    """Wait until that many seconds after the stage's start, or a later one's; False if DVC ended before."""
+def wait_for_moment(repro: Repro, place: int, seconds: float, order: list[str], done: int | None) -> bool:
+    """Wait until that many seconds after the start of the stage at this place, or a later one; False at DVC's end.
+
+    Places are those of `order`; or, where `done` stages were there before, of all stages as they happen to begin.
+    """
     while repro.process.poll() is None:
-        seen = [began for stage, began in repro.began.copy().items() if order.index(stage) >= order.index(name)]
+        began = repro.began.copy()
+        if done is None:
+            seen = [moment for stage, moment in began.items() if order.index(stage) >= place]
+        else:
+            seen = list(began.values())[max(place - done, 0) :]
         if seen and time.monotonic() >= seen[0] + seconds:
             return True
         time.sleep(0.005)
@@ -184,10 +195,10 @@ def mend(folder: Path, output: str) -> str:
     raise SystemExit(f"error: dvc repro failed, and not for what a kill leaves in DVC's files:\n{output}")
 
 
-def start(folder: Path, target: str) -> Repro:
+def start(folder: Path, target: str, jobs: int) -> Repro:
     """`dvc repro` that has got as far as a stage, or to its end; what a kill left in DVC's way is mended."""
     for _ in range(3):
-        repro = Repro(folder, target, CHECKPOINT_SECONDS="0")  # after each step: these stages take seconds
+        repro = Repro(folder, target, jobs, CHECKPOINT_SECONDS="0")  # after each step: these stages take seconds
         while not repro.began and repro.process.poll() is None:
             time.sleep(0.01)
         if repro.began or repro.wait() == 0:
@@ -196,14 +207,14 @@ def start(folder: Path, target: str) -> Repro:
     raise SystemExit(f"error: dvc repro does not start:\n{repro.tail()}")
 
 
-def disturb(folder: Path, target: str, durations: dict[str, float], kills: list[tuple[str, float]]) -> int:
+def disturb(folder: Path, target: str, jobs: int, durations: dict[str, float], kills: list[tuple[str, float]]) -> int:
     """Start `dvc repro` and kill it, for each of the planned kills; returns how many there were."""
     order, done = list(durations), 0
     print(f"{'kill':>4}  {'stage hit':<36}{'seconds into it':>16}  left behind")
     for name, seconds in kills:
         locked = max(count_locked(folder), 0)
-        repro = start(folder, target)
-        if wait_for_moment(repro, name, seconds, order):
+        repro = start(folder, target, jobs)
+        if wait_for_moment(repro, order.index(name), seconds, order, done=locked if jobs > 1 else None):
             hit, began = list(repro.began.items())[-1]
             into = time.monotonic() - began
             repro.kill()
@@ -218,7 +229,7 @@ def disturb(folder: Path, target: str, durations: dict[str, float], kills: list[
 
 def finish(folder: Path, target: str) -> None:
     """Run `dvc repro` to its end."""
-    repro = start(folder, target)
+    repro = start(folder, target, jobs=1)
     if repro.wait():
         raise SystemExit(f"error: dvc repro failed:\n{repro.tail()}")
 
@@ -228,14 +239,14 @@ def read_results(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def soak(folder: Path, kills: int, seed: int, reference: Path | None, target: str) -> bool:
+def soak(folder: Path, kills: int, seed: int, reference: Path | None, target: str, jobs: int) -> bool:
     """True if the killed run's results are the undisturbed one's."""
     began = time.monotonic()
     reference = reference or make_reference(folder / "undisturbed", target)
     durations = read_durations(reference)
     print(f"undisturbed: {len(durations)} stages, {sum(durations.values()):.0f} s", flush=True)
     killed = copy_state(reference, folder / "killed")
-    done = disturb(killed, target, durations, plan(durations, kills, random.Random(seed)))
+    done = disturb(killed, target, jobs, durations, plan(durations, kills, random.Random(seed)))
     finish(killed, target)
     expected, found = read_results(reference), read_results(killed)
     different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -252,13 +263,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", default=WHOLE, help="a stage, in place of all")
+    parser.add_argument("--jobs", type=int, default=1, help="stages at a time in what is killed")
     parser.add_argument("--reference", type=Path, help="a clone in which `dvc repro` has run, from no dvc.lock on")
     parser.add_argument("--folder", type=Path, help="where the clones go, and stay")
     options = parser.parse_args()
     reference = options.reference.resolve() if options.reference else None
     folder = options.folder or Path(tempfile.mkdtemp(prefix="soak-"))
     folder.mkdir(parents=True, exist_ok=True)
-    same = soak(folder.resolve(), options.kills, options.seed, reference, options.target)
+    same = soak(folder.resolve(), options.kills, options.seed, reference, options.target, options.jobs)
     if same and not options.folder:
         shutil.rmtree(folder)
     elif not same:

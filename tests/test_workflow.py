@@ -14,7 +14,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from workflow_helpers import DENSITIES, ran, reproduce_once, run, settle
+from workflow_helpers import DENSITIES, ONE_AT_A_TIME, ran, reproduce_once, run, settle
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ JUDGED = {"claims", "report"}
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which `dvc repro` has run, and its results are committed."""
-    return reproduce_once(tmp_path_factory, "first") / "clone"
+    return reproduce_once(tmp_path_factory, "first", *ONE_AT_A_TIME) / "clone"
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import edit_params
-from workflow_helpers import clone, ran, reproduce_once, run, settle
+from workflow_helpers import ONE_AT_A_TIME, ONE_DENSITY, TWO_AT_A_TIME, clone, ran, reproduce_once, run, settle
 
 pytestmark = pytest.mark.slow
 
@@ -20,8 +20,8 @@ FROM_LAMBDA = {"train_countclip", "evaluate_countclip", "figures_countbench"}
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which `dvc repro` has run, and its results are committed."""
-    return reproduce_once(tmp_path_factory, "second") / "clone"
+    """A clone in which all has run, two stages at a time, and its results are committed."""
+    return reproduce_once(tmp_path_factory, "second", *TWO_AT_A_TIME) / "clone"
 
 
 @pytest.fixture(autouse=True)
@@ -121,24 +121,16 @@ def test_the_graph_resolves_at_every_scale_and_source(reproduced, scale, source)
     )
 
 
-def test_two_fresh_clones_give_the_same_lock(tmp_path_factory):
-    first, second = (reproduce_once(tmp_path_factory, name) / "dvc.lock" for name in ("first", "second"))
-    assert first.read_bytes() == second.read_bytes()
+def test_two_fresh_clones_give_the_same_lock_with_two_stages_at_a_time_as_with_one(tmp_path_factory):
+    first = reproduce_once(tmp_path_factory, "first", *ONE_AT_A_TIME)
+    second = reproduce_once(tmp_path_factory, "second", *TWO_AT_A_TIME)
+    assert (first / "dvc.lock").read_bytes() == (second / "dvc.lock").read_bytes()
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A clone with one density, nothing run yet."""
-    folder = clone(
-        tmp_path / "clone",
-        densities=[10],
-        **{
-            "shapes.variants.density": 10,
-            "shapes.margin_densities": [10],
-            "posenet.counter_density": 10,
-            "localize.density": 10,
-        },
-    )
+    folder = clone(tmp_path / "clone", **ONE_DENSITY)
     yield folder
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir() and not path.is_symlink():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from filelock import FileLock
 
 DENSITIES = [10, 50, 90]  # of the nine: each is two stages, and every stage starts Python
 FEWER = {"shapes.variants.runs": [1], "posenet.backbones": ["pixels", "vgg16", "squeezenet1_1"]}
+ONE_DENSITY = {"densities": [10], "shapes.margin_densities": [10], "shapes.variants.density": 10}
+ONE_DENSITY |= {"posenet.counter_density": 10, "localize.density": 10}
+ONE_AT_A_TIME = ("dvc", "repro")
+TWO_AT_A_TIME = (sys.executable, "-m", "pipeline.parallel", "--jobs", "2")
 
 
 def run(
@@ -48,13 +53,12 @@ def clone(folder: Path, **changes: object) -> Path:
 
 def ran(result: subprocess.CompletedProcess, values: bool = False) -> set[str]:
     """Names of the stages whose commands ran, with or without their matrix values."""
-    lines = (line.strip() for line in (result.stdout + result.stderr).splitlines())
-    names = {line.split("'")[1] for line in lines if line.startswith("Running stage '")}
+    names = set(re.findall(r"^(?:.* \| )?Running stage '(.+)'", result.stdout + result.stderr, re.MULTILINE))
     return names if values else {name.split("@")[0] for name in names}
 
 
-def reproduce_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
-    """A folder with `clone`, in which `dvc repro` has run and is committed, and with dvc.lock as it was then.
+def reproduce_once(tmp_path_factory: pytest.TempPathFactory, name: str, *command: str) -> Path:
+    """A folder with `clone`, in which a command has run all and that is committed, and with dvc.lock as it was then.
 
     It is made once for all of pytest-xdist's processes; others wait for it.
     """
@@ -65,14 +69,14 @@ def reproduce_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
         if not (folder / "dvc.lock").exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
             folder.mkdir()
-            reproduce(folder)
+            reproduce(folder, *command)
     return folder
 
 
-def reproduce(folder: Path) -> None:
+def reproduce(folder: Path, *command: str) -> None:
     fresh = clone(folder / "clone")
     stages = run("dvc", "stage", "list", "--name-only", cwd=fresh).stdout.split()
-    assert ran(run("dvc", "repro", cwd=fresh), values=True) == set(stages)
+    assert ran(run(*command, cwd=fresh), values=True) == set(stages)
     run("git", "add", "--all", cwd=fresh)
     run("git", "commit", "--quiet", "--message", "reproduced", cwd=fresh)
     shutil.copy(fresh / "dvc.lock", folder)

@@ -1,0 +1,180 @@
+"""`dvc repro` with several stages at a time, on the cores of one machine; `make repro` calls it.
+
+    python -m pipeline.parallel                              # as many jobs as there are cores for them
+    python -m pipeline.parallel --jobs 2 --target report     # what one stage needs, two at a time
+
+DVC runs one stage after another. Here each is a `dvc repro --single-item` of its own, begun when all that it
+needs is done, on `threads` cores that no other stage uses. Results are those of `dvc repro`, which has the last
+word: it looks at every stage again, and runs what may still differ.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from pathlib import Path
+from queue import SimpleQueue
+
+import networkx as nx
+import psutil
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.reproduce import plan_repro
+from dvc.utils.serialize import parse_yaml_for_update
+from dvc.utils.serialize._yaml import dumps_yaml
+
+from pipeline.params import load_params
+from pipeline.shards import cores
+from pipeline.share import WHOLE, dvc, is_costly, read_graph
+from pipeline.stage import UserError, run, write_bytes
+
+LOCK = Path("dvc.lock")
+MEMORY = 3 * 2**30  # bytes for a stage; at `laptop` VGG16's features take most, 2.4 GiB
+PINS = hasattr(os, "sched_setaffinity")  # Linux
+# DVC's after each stage:
+HINTS = ("Updating lock file", "To track the changes", "\tgit add", "To enable auto", "\tdvc config", "Use `dvc push`")
+
+
+def possible_jobs(threads: int) -> int:
+    """Stages that have cores and memory of their own side by side; 1 where they would share a GPU."""
+    jobs = min(cores() // threads, psutil.virtual_memory().total // MEMORY)
+    if jobs > 1:
+        import torch
+
+        jobs = 1 if torch.cuda.is_available() else jobs
+    return max(1, jobs)
+
+
+def outdated(repo: Repo, graph: nx.DiGraph) -> nx.DiGraph:
+    """Of a graph of stages, those that have changed and all that depend on them."""
+    changed = set(repo.status()) & set(graph)
+    return graph.subgraph(changed.union(*(nx.ancestors(graph, name) for name in changed)))
+
+
+def urgency(graph: nx.DiGraph) -> dict[str, tuple[int, int]]:
+    """For each stage, how many costly ones and how many at all follow one another from it on, at most."""
+    result: dict[str, tuple[int, int]] = {}
+    for name in nx.topological_sort(graph):  # edges lead to what a stage needs: the last stages come first
+        costly, stages = max((result[later] for later in graph.predecessors(name)), default=(0, 0))
+        result[name] = (costly + is_costly(name), stages + 1)
+    return result
+
+
+def run_graph(graph: nx.DiGraph, execute: Callable[[str], bool], jobs: int, threads: int) -> list[str]:
+    """Execute every stage after all that it needs, `jobs` at a time; the names of those that failed.
+
+    Args:
+        graph: names of stages, with an edge from each to what it depends on.
+        execute: runs one stage, in a thread that only `threads` cores are open to; False if it fails.
+
+    After a failure no other stage begins; those that run are waited for.
+    """
+    urgent = urgency(graph)
+    order = TopologicalSorter({name: set(graph.successors(name)) for name in graph})
+    order.prepare()
+    ready: list[str] = []
+    running: dict[Future[bool], str] = {}
+    failed: list[str] = []
+    with ThreadPoolExecutor(jobs, initializer=_take_cores, initargs=(_portions(jobs, threads),)) as pool:
+        while order.is_active():
+            ready = sorted([*ready, *order.get_ready()], key=lambda name: (urgent[name], name))
+            while ready and len(running) < jobs and not failed:
+                name = ready.pop()
+                running[pool.submit(execute, name)] = name
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
+                if future.result():
+                    order.done(name)
+                else:
+                    failed.append(name)
+    return failed
+
+
+def _portions(jobs: int, threads: int) -> SimpleQueue[set[int]]:
+    portions: SimpleQueue[set[int]] = SimpleQueue()
+    available = sorted(os.sched_getaffinity(0)) if PINS else []
+    for i in range(jobs):
+        own = available[i * threads : (i + 1) * threads]
+        portions.put(set(own if len(own) == threads else available))  # where there are too few, they share
+    return portions
+
+
+def _take_cores(portions: SimpleQueue[set[int]]) -> None:
+    if PINS:
+        os.sched_setaffinity(0, portions.get())  # of this thread, and of the processes that it starts
+
+
+def reproduce_stage(name: str) -> bool:
+    """`dvc repro` of one stage whose needs are met; each line that it prints is shown with its name."""
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout
+        for line in process.stdout:
+            shown = line.decode(errors="replace").rstrip().rpartition("\r")[2]  # the last state of a progress bar
+            if shown and not shown.startswith(HINTS):
+                print(f"{name} | {shown}\n", end="", flush=True)  # at once, or lines of two stages would mix
+    return process.returncode == 0
+
+
+def locked_stages() -> list[str]:
+    """Names of the stages of dvc.lock, in its order."""
+    return list(parse_yaml_for_update(LOCK.read_text(), str(LOCK))["stages"]) if LOCK.exists() else []
+
+
+def put_in_order(before: list[str], after: list[str]) -> None:
+    """Order dvc.lock as one stage after another leaves it: those that it had, then the others as DVC runs them."""
+    content = parse_yaml_for_update(LOCK.read_text(), str(LOCK))
+    order = {name: i for i, name in enumerate(dict.fromkeys([*before, *after]))}
+    stages = content["stages"]
+    if list(stages) != (names := sorted(stages, key=lambda name: order.get(name, len(order)))):
+        content["stages"] = {name: stages[name] for name in names}
+        write_bytes(LOCK, dumps_yaml(content).encode())
+
+
+def reproduce(target: str, jobs: int, threads: int) -> str:
+    """Reproduce what has changed, `jobs` stages at a time; in words, how many. Raises UserError."""
+    before = locked_stages()
+    try:
+        with Repo() as repo:
+            graph = outdated(repo, read_graph(repo, target))
+            after = [stage.addressing for stage in plan_repro(repo.index.graph, repo.stage.collect(target))]
+    except DvcException as error:
+        raise UserError(str(error).strip().splitlines()[0]) from error
+    try:
+        failed = run_graph(graph, reproduce_stage, jobs, threads)
+    except KeyboardInterrupt:
+        raise UserError("interrupted; the same command continues") from None
+    if failed:
+        raise UserError(f"{', '.join(sorted(failed))} failed, as said above; once that is mended, run it again")
+    if graph:
+        put_in_order(before, after)
+    return f"{len(graph)} stages, {jobs} at a time,"
+
+
+def main(jobs: str = "auto", target: str = WHOLE) -> str:
+    """Reproduce a stage and what it needs, or everything.
+
+    Args:
+        jobs: how many stages at a time, or 'auto': as `possible_jobs` says.
+        target: a stage.
+
+    Raises:
+        UserError: no such stage, no such number, or a stage failed.
+    """
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise UserError(f"jobs '{jobs}': allowed are 'auto' and numbers from 1")
+    threads = load_params().threads
+    number = possible_jobs(threads) if jobs == "auto" else int(jobs)
+    made = reproduce(target, number, threads) if number > 1 else "one stage at a time,"
+    dvc("repro", target)
+    return made
+
+
+if __name__ == "__main__":
+    run(main, jobs=str, target=str)

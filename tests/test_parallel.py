@@ -1,0 +1,218 @@
+"""Several stages at a time: their order, their number, their cores, what a failure stops; errors on the command line.
+
+That the results are those of `dvc repro` is in test_workflow_turned.py.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import networkx as nx
+import psutil
+import pytest
+import torch
+from conftest import assert_one_line_error
+from ruamel.yaml import YAML
+from workflow_helpers import ONE_DENSITY, clone, ran, run
+
+from pipeline import parallel
+from pipeline.parallel import possible_jobs, put_in_order, run_graph, urgency
+from pipeline.shards import cores
+
+
+class Recorder:
+    """Executes stages by sleeping a little; keeps when each began and ended, and how many ran at once."""
+
+    def __init__(self, failing: str = ""):
+        self.failing = failing
+        self.times: dict[str, tuple[float, float]] = {}
+        self.most = 0
+        self.running: set[str] = set()
+        self.lock = threading.Lock()
+
+    def __call__(self, name: str) -> bool:
+        began = time.monotonic()
+        with self.lock:
+            self.running.add(name)
+            self.most = max(self.most, len(self.running))
+        time.sleep(random.Random(name).uniform(0.001, 0.02))
+        with self.lock:
+            self.running.remove(name)
+            self.times[name] = began, time.monotonic()
+        return name != self.failing
+
+
+def random_graph(stages: int, seed: int) -> nx.DiGraph:
+    """Each stage needs some of those before it."""
+    choose = random.Random(seed)
+    graph = nx.DiGraph()
+    for i in range(stages):
+        graph.add_node(f"stage{i}")
+        graph.add_edges_from((f"stage{i}", f"stage{choose.randrange(i)}") for _ in range(choose.randrange(3)) if i)
+    return graph
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_stage_runs_once_after_all_that_it_needs(seed):
+    graph = random_graph(30, seed)
+    execute = Recorder()
+    assert run_graph(graph, execute, jobs=3, threads=1) == []
+    assert set(execute.times) == set(graph)
+    for name, needed in graph.edges:
+        assert execute.times[name][0] >= execute.times[needed][1]
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_as_many_run_at_once_as_may(jobs):
+    graph = nx.DiGraph([(f"train_{i}", "images") for i in range(10)])
+    execute = Recorder()
+    run_graph(graph, execute, jobs, threads=1)
+    assert execute.most == jobs
+
+
+def test_after_a_failure_what_runs_ends_and_nothing_begins():
+    graph = nx.DiGraph([("b", "a"), ("c", "b"), ("d", "c")])
+    graph.add_edges_from(pairwise(["z3", "z2", "z1", "a"]))
+    execute = Recorder(failing="b")
+    assert run_graph(graph, execute, jobs=2, threads=1) == ["b"]
+    assert {"a", "b", "z1"} <= set(execute.times)
+    assert not {"c", "d"} & set(execute.times)
+    late = [name for name, (began, _) in execute.times.items() if began > execute.times["b"][1] + 0.01]
+    assert late == []
+
+
+def test_nothing_to_do_runs_nothing():
+    execute = Recorder()
+    assert run_graph(nx.DiGraph(), execute, jobs=2, threads=1) == []
+    assert execute.times == {}
+
+
+def test_what_much_waits_for_comes_first():
+    graph = nx.DiGraph([("train_a", "images"), ("figures_a", "train_a"), ("train_b", "images")])
+    graph.add_edges_from([("extract_b", "train_b"), ("train_c", "extract_b"), ("figures_c", "train_c")])
+    urgent = urgency(graph)
+    assert urgent == {
+        "figures_a": (0, 1),
+        "train_a": (1, 2),
+        "figures_c": (0, 1),
+        "train_c": (1, 2),
+        "extract_b": (2, 3),
+        "train_b": (3, 4),
+        "images": (3, 5),
+    }
+    execute = Recorder()
+    run_graph(graph, execute, jobs=1, threads=1)
+    began = sorted(execute.times, key=lambda name: execute.times[name][0])
+    assert began.index("train_c") < began.index("train_a")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or cores() < 2, reason="needs two cores, and Linux")
+def test_stages_at_once_have_cores_of_their_own():
+    seen: dict[str, set[int]] = {}
+    together = threading.Barrier(2)
+
+    def execute(name: str) -> bool:
+        together.wait(timeout=30)
+        code = "import os; print(*os.sched_getaffinity(0))"
+        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        seen[name] = set(map(int, shown.split()))
+        return True
+
+    graph = nx.DiGraph()
+    graph.add_nodes_from(["a", "b"])
+    before = os.sched_getaffinity(0)
+    run_graph(graph, execute, jobs=2, threads=1)
+    assert [len(own) for own in seen.values()] == [1, 1]
+    assert seen["a"] != seen["b"]
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.parametrize(
+    ("cores", "gibibytes", "gpu", "threads", "jobs"),
+    [
+        (8, 64, False, 2, 4),
+        (8, 64, False, 1, 8),
+        (2, 64, False, 2, 1),
+        (1, 64, False, 2, 1),
+        (16, 7, False, 1, 2),
+        (16, 1, False, 1, 1),
+        (16, 64, True, 1, 1),
+    ],
+)
+def test_jobs_have_cores_and_memory_and_share_no_gpu(monkeypatch, cores, gibibytes, gpu, threads, jobs):
+    memory = psutil.virtual_memory()._replace(total=gibibytes * 2**30)
+    monkeypatch.setattr(parallel, "cores", lambda: cores)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert possible_jobs(threads) == jobs
+
+
+def test_the_lock_is_in_the_order_of_one_stage_after_another(tmp_path, monkeypatch):
+    """Stages that it had stay where they were, as DVC leaves them; new ones follow in DVC's order."""
+    monkeypatch.chdir(tmp_path)
+    entry = "    cmd: python -m {0}\n    outs:\n    - path: {0}.json\n      hash: md5\n      md5: d4\n      size: 2\n"
+    text = {name: f"  {name}:\n" + entry.format(name) for name in ("old@2", "old@1", "new@1", "new@2", "gone")}
+    head = "schema: '2.0'\nstages:\n"
+    Path("dvc.lock").write_text(head + "".join(text[name] for name in ("gone", "new@2", "old@1", "new@1", "old@2")))
+    put_in_order(["gone", "old@2", "old@1"], ["old@1", "new@1", "old@2", "new@2"])
+    wanted = head + "".join(text[name] for name in ("gone", "old@2", "old@1", "new@1", "new@2"))
+    assert Path("dvc.lock").read_text() == wanted
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("parallel") / "clone", **ONE_DENSITY)
+
+
+def reproduce(folder: Path, *options: str, check: bool = True) -> subprocess.CompletedProcess:
+    return run(sys.executable, "-m", "pipeline.parallel", *options, cwd=folder, check=check)
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])
+def test_a_number_of_jobs_that_cannot_be(fresh, jobs):
+    assert_one_line_error(reproduce(fresh, f"--jobs={jobs}", check=False), f"jobs '{jobs}'", "'auto'")
+
+
+def test_a_target_that_there_is_not(fresh):
+    result = reproduce(fresh, "--jobs", "2", "--target", "evaluate_shape", check=False)
+    assert_one_line_error(result, "'evaluate_shape' not found")
+
+
+@pytest.mark.slow
+def test_a_failure_names_its_stage_and_the_same_command_continues(fresh):
+    """What runs beside the stage that fails is done; what needs it does not begin."""
+    code = fresh / "pipeline/countclip/pool.py"
+    right = code.read_text()
+    code.write_text("raise SystemExit('error: no pool today')")
+    options = ("--jobs", "2", "--target", "figures_countclip")
+    failed = reproduce(fresh, *options, check=False)
+    assert failed.returncode == 1
+    assert "error: parallel 2 figures_countclip: pool failed" in failed.stderr
+    assert "pool | error: no pool today" in failed.stdout
+    assert set(YAML(typ="safe").load(fresh / "dvc.lock")["stages"]) == {"train_detector"}
+    code.write_text(right)
+    assert ran(reproduce(fresh, *options), values=True) == {"pool", "filter_captions", "figures_countclip"}
+    assert ran(reproduce(fresh, *options)) == set()
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_all_in_one_line_and_the_same_command_continues(fresh):
+    options = ("--jobs", "2", "--target", "figures_shapes")
+    command = [sys.executable, "-m", "pipeline.parallel", *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=fresh, start_new_session=True, **pipes) as process:
+        assert any("Running stage 'train_resnet@10'" in line for line in process.stdout)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.strip().splitlines() == ["error: parallel 2 figures_shapes: interrupted; the same command continues"]
+    assert not list((fresh / "models").rglob("M10.safetensors"))
+    assert {"train_resnet@10", "figures_shapes"} <= ran(reproduce(fresh, *options), values=True)
