@@ -533,11 +533,17 @@ class Params(Section):
 def read_yaml(path: str | Path) -> Any:
     """The content of a YAML 1.2 file of the repository. Raises UserError where it is not there, or not YAML."""
     try:
-        return YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        return parse_yaml(Path(path).read_bytes(), path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the repository's root") from None
+
+
+def parse_yaml(content: bytes | str, name: str | Path) -> Any:
+    """YAML 1.2, in UTF-8; `name` is what an error calls it. Raises UserError where it is not YAML."""
+    try:
+        return YAML(typ="safe", pure=True).load(content if isinstance(content, str) else content.decode())
     except (MarkedYAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
 
 
 def load_params(path: str | Path = PATH) -> Params:
