@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from pipeline.consistency.gap import by_imagenet_accuracy, closing
 from pipeline.consistency.kappa import (
     Counts,
     Design,
@@ -28,7 +29,15 @@ from pipeline.consistency.kappa import (
     interval,
     simulated_kappas,
 )
-from pipeline.consistency.pairs import Observers, Resamples, bootstrap, describe, group_means, observer_weights
+from pipeline.consistency.pairs import (
+    Observers,
+    Resamples,
+    bootstrap,
+    describe,
+    group_means,
+    observer_times,
+    pair_weights,
+)
 from pipeline.params import ConsistencySet, load_params
 from pipeline.predictions import read_predictions
 from pipeline.shards import item_rng
@@ -72,7 +81,10 @@ def designs(trials: pd.DataFrame, observers: Observers) -> dict[str, Design]:
 def analyse_experiment(
     trials: pd.DataFrame, settings: ConsistencySet, resamples: int, seed: int
 ) -> dict[str, pd.DataFrame]:
-    """Tables of one experiment: 'pairs', 'groups', 'conditions', 'observers', and 'distances' where there is one."""
+    """Tables of one experiment: 'pairs', 'groups', 'conditions', 'observers'.
+
+    And 'distances' where there is one; 'imagenet' and 'gap' where networks' ImageNet accuracies are known.
+    """
     experiment = trials["experiment"].iloc[0]
     observers = describe(trials, settings)
     names = observers.names
@@ -85,7 +97,7 @@ def analyse_experiment(
     within = cohens_kappa(pooled.observed, expected_within(counts))
     rng = item_rng(seed, f"consistency/{experiment}")
     drawn = bootstrap(list(parts.values()), membership.to_numpy(float), resamples, rng)
-    weights = observer_weights(observers, resamples, rng)
+    times = observer_times(observers, resamples, rng)
 
     design = next(iter(parts.values()))
     first, second = design.first, design.second
@@ -119,12 +131,15 @@ def analyse_experiment(
     )
     tables = {
         "pairs": pairs,
-        "groups": _groups(pairs, membership, drawn, weights),
+        "groups": _groups(pairs, membership, drawn, pair_weights(times)),
         "conditions": _by_condition(experiment, parts, counts, membership, drawn),
         "observers": _observers(experiment, observers, pairs, trials),
     }
     if observers.distances is not None:
         tables["distances"] = _distances(experiment, observers, pairs, drawn)
+    if gap := closing(observers, pooled.kappa, drawn.kappa, times):
+        tables["gap"] = pd.DataFrame([{"experiment": experiment, **gap}])
+        tables["imagenet"] = by_imagenet_accuracy(observers, pooled.kappa).assign(experiment=experiment)
     return tables
 
 
@@ -296,6 +311,9 @@ def summary(tables: dict[str, pd.DataFrame], settings: ConsistencySet) -> dict:
                 }
                 for _, row in rows.iterrows()
             }
+        if "gap" in tables:
+            gaps = tables["gap"].set_index("experiment").to_dict("index")
+            entry |= {"gap_to_people": gaps[experiment]} if experiment in gaps else {}
         numbers[experiment] = entry
     return numbers
 
@@ -327,7 +345,10 @@ def main(name: str) -> str:
         analyse_experiment(rows, settings, scale.resamples, params.seed)
         for _, rows in trials.groupby("experiment", sort=True)
     ]
-    tables = {key: pd.concat([result[key] for result in results], ignore_index=True) for key in results[0]}
+    tables = {
+        key: pd.concat([result[key] for result in results if key in result], ignore_index=True)
+        for key in dict.fromkeys(key for result in results for key in result)
+    }
     lengths = sorted(tables["pairs"]["trials"].unique(), reverse=True)
     tables["band"] = pd.concat(
         [chance_band(int(n), scale.draws, item_rng(params.seed, f"consistency/band/{n}")) for n in lengths[:4] if n],

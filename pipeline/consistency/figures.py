@@ -3,7 +3,7 @@
     python -m pipeline.consistency.figures --name trials
 
 Agreement observed against expected, with bounds and chance band; kappa by accuracy; the matrix of all
-kappas, clustered; kappa by condition and by distance, where there are any.
+kappas, clustered; kappa by condition, by ImageNet accuracy and by distance, where there are any.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
@@ -176,6 +177,33 @@ def by_distance(folder: Path, distances: pd.DataFrame, attribute: str) -> bool:
     return True
 
 
+def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame) -> bool:
+    """Networks' kappa with people against their ImageNet accuracy (the article's plot), and the means of two people
+    and of two networks; the line is that of `gap.closing`."""
+    if networks.empty:
+        return False
+    experiments = list(networks["experiment"].unique())
+    with figure(folder / "kappa_by_imagenet.png", **_panels(len(experiments)), sharey=True) as (_, axes):
+        for ax, experiment in zip(axes.flat, experiments, strict=True):
+            rows = networks[networks["experiment"] == experiment]
+            means = groups[groups["experiment"] == experiment].set_index("pair")
+            x = rows["imagenet_top5"].to_numpy()
+            for colour, pair in zip(COLOURS[1:], ("person - person", "cnn - cnn"), strict=False):
+                row = means.loc[pair]
+                ax.axhline(row["kappa"], color=colour, label=f"{pair}, mean")
+                bounds = row[["kappa_low_observers", "kappa_high_observers"]].astype(float)
+                ax.axhspan(*bounds, color=colour, alpha=0.12, lw=0)
+            ax.plot(x, rows["kappa_with_people"], "o", color=COLOURS[0], label="cnn - person, a network each")
+            ends = np.array([x.min(), x.max()])
+            ax.plot(ends, np.polyval(np.polyfit(x, rows["kappa_with_people"], 1), ends), color=COLOURS[0], ls="--")
+            ax.axhline(0, color="#888888", lw=1, ls=":")
+            ax.set(title=_short(experiment), xlabel="ImageNet accuracy (top-5)")
+            ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes[0, 0].set_ylabel("kappa")
+        axes[0, 0].legend(fontsize=7.5)
+    return True
+
+
 def _short(name: str, length: int = 40) -> str:
     name = re.sub(r"^(texture-shape|noise-generalisation)_", "", name)
     name = name.replace("resnet50-trained-on-", "resnet50 ").replace("-then-finetuned-on-IN", ", fine-tuned IN")
@@ -192,6 +220,7 @@ def main(name: str) -> str:
     by_accuracy(folder, read_table(name, "observers"), read_table(name, "groups"), pairs)
     matrix(folder, pairs)
     drawn = 3 + by_condition(folder, read_table(name, "conditions"), pairs)
+    drawn += by_imagenet(folder, read_table(name, "imagenet"), read_table(name, "groups"))
     drawn += by_distance(folder, read_table(name, "distances"), sets[name].distance or "")
     return f"{drawn} figures"
 

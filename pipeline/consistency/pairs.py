@@ -98,11 +98,16 @@ def bootstrap(parts: list[Design], membership: np.ndarray, resamples: int, rng: 
     return Resamples(np.concatenate(kappa), np.concatenate(within), np.concatenate(by_condition, axis=1))
 
 
-def observer_weights(observers: Observers, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each pair occurs when observers are resampled within their groups, [resamples, pairs]."""
+def observer_times(observers: Observers, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each observer is drawn when they are resampled within their groups, [resamples, observers]."""
     times = np.empty((resamples, len(observers.group)))
     for group in np.unique(observers.group):
         members = np.flatnonzero(observers.group == group)
         times[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=resamples)
-    first, second = np.triu_indices(len(observers.group), k=1)
+    return times
+
+
+def pair_weights(times: np.ndarray) -> np.ndarray:
+    """How often each pair occurs then, [resamples, pairs]."""
+    first, second = np.triu_indices(times.shape[1], k=1)
     return times[:, first] * times[:, second]

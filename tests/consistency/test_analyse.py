@@ -16,7 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from pipeline.consistency.analyse import analyse_experiment, read_set
 from pipeline.consistency.kappa import Design
-from pipeline.consistency.pairs import bootstrap, describe, group_means, observer_weights
+from pipeline.consistency.pairs import bootstrap, describe, group_means, observer_times, pair_weights
 from pipeline.params import ConsistencySet
 from pipeline.predictions import write_predictions
 
@@ -212,7 +212,7 @@ def test_group_means_leave_out_undefined_pairs():
 def test_observers_are_resampled_within_their_groups():
     trials = pd.DataFrame({"observer": list("abcde"), "kind": ["person"] * 3 + ["cnn"] * 2})
     observers = describe(trials, GROUPS)
-    weights = observer_weights(observers, 2000, np.random.default_rng(0))
+    weights = pair_weights(observer_times(observers, 2000, np.random.default_rng(0)))
     assert weights.shape == (2000, 10)
     both_cnn = observers.labels == "cnn - cnn"
     # of two, resampled: each once in half of the cases, else one of them twice and no pair at all
