@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import huber_loss, relu
+from torch.nn.functional import avg_pool2d, huber_loss, relu
 from torchvision.ops import box_iou
 
 from pipeline import training
@@ -130,6 +130,31 @@ def huber() -> dict[str, float]:
     }
 
 
+def twice(images: Tensor) -> Tensor:
+    """Images [N, C, H, W] at twice their size, each pixel a square of four."""
+    return images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+def conv_layer(conv: nn.Conv2d) -> dict[str, float]:
+    """What a 3 x 3 conv layer of one channel, float64, makes of an image that is shifted, or of twice the size.
+
+    'apart_when_shifted', of an image moved by 3 pixels, from its maps moved so; 'apart_when_scaled', from its maps at
+    twice the size, as a share of their spread (0: scale equivariant; 2 ** 0.5: unrelated); 'apart_behind_pooling',
+    from its maps themselves, where 2 x 2 pixels are averaged before the layer.
+    """
+    images = torch.rand(16, 1, 24, 24, dtype=torch.double)
+    with torch.no_grad():
+        maps, shifted, scaled = conv(images), conv(images.roll(3, dims=3)), conv(twice(images))
+        pooled = conv(avg_pool2d(twice(images), 2))
+    expected = twice(maps)
+    scaled = scaled[..., 1:-1, 1:-1]  # without the border that the enlarged maps have not
+    return {
+        "apart_when_shifted": (shifted[..., 3:] - maps[..., :-3]).abs().max().item(),
+        "apart_when_scaled": ((scaled - expected).square().mean().sqrt() / expected.std()).item(),
+        "apart_behind_pooling": (pooled - maps).abs().max().item(),
+    }
+
+
 def main() -> str:
     params = load_params()
     training.configure(params.seed, "localize/definitions", params.threads)
@@ -139,6 +164,7 @@ def main() -> str:
         "grad_cam": heat_maps(),
         "heads": heads(params),
         "huber": huber(),
+        "conv_layer": conv_layer(nn.Conv2d(1, 8, 3).double()),
     }
     write_json(METRICS / "definitions.json", found)
     return f"{sum(map(len, found.values()))} numbers"

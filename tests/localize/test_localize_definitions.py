@@ -8,7 +8,15 @@ from conftest import REPOSITORY
 from torch import nn
 
 from pipeline.localize import definitions
-from pipeline.localize.definitions import box_formula, grad_cam_by_hand, heads, huber, jaccard, jaccard_of_sets
+from pipeline.localize.definitions import (
+    box_formula,
+    conv_layer,
+    grad_cam_by_hand,
+    heads,
+    huber,
+    jaccard,
+    jaccard_of_sets,
+)
 from pipeline.params import load_params
 
 
@@ -65,3 +73,24 @@ def test_heads_have_the_documents_channels_but_for_proposals():
 
 def test_huber_is_l2_near_zero_and_l1_away_from_it():
     assert max(huber().values()) < 1e-12
+
+
+def test_a_conv_layer_follows_shifts_and_not_scales_but_behind_pooling_it_does():
+    torch.manual_seed(0)
+    found = conv_layer(nn.Conv2d(1, 8, 3).double())
+    assert found["apart_when_shifted"] < 1e-12
+    assert found["apart_behind_pooling"] < 1e-12
+    assert 0.1 < found["apart_when_scaled"] < 2
+
+
+def test_maps_of_a_layer_that_sees_single_pixels_scale_with_the_image():
+    """So that the measure can be 0; one that sees the pixel to the right has half of them otherwise."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 1, 3, bias=False).double()
+    with torch.no_grad():
+        conv.weight.zero_()[..., 1, 1] = 2.0
+        assert conv_layer(conv)["apart_when_scaled"] == pytest.approx(0, abs=1e-12)
+        conv.weight.zero_()[..., 1, 2] = 2.0
+    # the left one of two equal pixels has its twin to the right, where the enlarged maps have the next pixel: at half
+    # of the places the difference of two independent pixels, whose mean square is twice their variance
+    assert conv_layer(conv)["apart_when_scaled"] == pytest.approx(1.0, abs=0.03)
