@@ -200,7 +200,7 @@ def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame) -> b
             ax.set(title=_short(experiment), xlabel="ImageNet accuracy (top-5)")
             ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes[0, 0].set_ylabel("kappa")
-        axes[0, 0].legend(fontsize=7.5)
+        axes[0, 0].legend(fontsize=7.5, loc="lower right", bbox_to_anchor=(1, 0.61))  # between the bands
     return True
 
 
