@@ -8,8 +8,8 @@
 In one clone `dvc repro` runs undisturbed, at `scale: smoke`. In another it is started again and again, and
 DVC, the stage and its workers are killed (SIGKILL) together: the stage is drawn from all, the moment from the
 time that the stage and DVC's record of it took undisturbed. With --jobs, pipeline.parallel is started in place of
-`dvc repro`, and killed with all its stages. At last `dvc repro` runs to its end. Exit status 1 if dvc.lock, metrics
-or plots then differ.
+`dvc repro`, and killed with all its stages. At last what was killed runs to its end. Exit status 1 if dvc.lock,
+metrics or plots then differ.
 """
 
 from __future__ import annotations
@@ -227,9 +227,9 @@ def disturb(folder: Path, target: str, jobs: int, durations: dict[str, float], k
     return done
 
 
-def finish(folder: Path, target: str) -> None:
-    """Run `dvc repro` to its end."""
-    repro = start(folder, target, jobs=1)
+def finish(folder: Path, target: str, jobs: int) -> None:
+    """Run `dvc repro`, or what was killed, to its end."""
+    repro = start(folder, target, jobs)
     if repro.wait():
         raise SystemExit(f"error: dvc repro failed:\n{repro.tail()}")
 
@@ -247,7 +247,7 @@ def soak(folder: Path, kills: int, seed: int, reference: Path | None, target: st
     print(f"undisturbed: {len(durations)} stages, {sum(durations.values()):.0f} s", flush=True)
     killed = copy_state(reference, folder / "killed")
     done = disturb(killed, target, jobs, durations, plan(durations, kills, random.Random(seed)))
-    finish(killed, target)
+    finish(killed, target, jobs)
     expected, found = read_results(reference), read_results(killed)
     different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     took = f"{(time.monotonic() - began) / 60:.1f} min"

@@ -122,38 +122,35 @@ def reproduce_stage(name: str) -> bool:
     return process.returncode == 0
 
 
-def locked_stages() -> list[str]:
-    """Names of the stages of dvc.lock, in its order."""
-    return list(parse_yaml_for_update(LOCK.read_text(), str(LOCK))["stages"]) if LOCK.exists() else []
-
-
-def put_in_order(before: list[str], after: list[str]) -> None:
-    """Order dvc.lock as one stage after another leaves it: those that it had, then the others as DVC runs them."""
+def put_in_order(names: list[str]) -> None:
+    """Order dvc.lock as one stage after another leaves it; stages that there are no more come last."""
+    if not LOCK.exists():
+        return
     content = parse_yaml_for_update(LOCK.read_text(), str(LOCK))
-    order = {name: i for i, name in enumerate(dict.fromkeys([*before, *after]))}
+    place = {name: i for i, name in enumerate(names)}
     stages = content["stages"]
-    if list(stages) != (names := sorted(stages, key=lambda name: order.get(name, len(order)))):
-        content["stages"] = {name: stages[name] for name in names}
+    ordered = sorted(stages, key=lambda name: place.get(name, len(place)))
+    if list(stages) != ordered:
+        content["stages"] = {name: stages[name] for name in ordered}
         write_bytes(LOCK, dumps_yaml(content).encode())
 
 
 def reproduce(target: str, jobs: int, threads: int) -> str:
     """Reproduce what has changed, `jobs` stages at a time; in words, how many. Raises UserError."""
-    before = locked_stages()
     try:
         with Repo() as repo:
             graph = outdated(repo, read_graph(repo, target))
-            after = [stage.addressing for stage in plan_repro(repo.index.graph, repo.stage.collect(target))]
+            names = [stage.addressing for stage in plan_repro(repo.index.graph)]
     except DvcException as error:
         raise UserError(str(error).strip().splitlines()[0]) from error
     try:
         failed = run_graph(graph, reproduce_stage, jobs, threads)
     except KeyboardInterrupt:
         raise UserError("interrupted; the same command continues") from None
+    finally:
+        put_in_order(names)
     if failed:
         raise UserError(f"{', '.join(sorted(failed))} failed, as said above; once that is mended, run it again")
-    if graph:
-        put_in_order(before, after)
     return f"{len(graph)} stages, {jobs} at a time,"
 
 

@@ -156,14 +156,13 @@ def test_jobs_have_cores_and_memory_and_share_no_gpu(monkeypatch, cores, gibibyt
 
 
 def test_the_lock_is_in_the_order_of_one_stage_after_another(tmp_path, monkeypatch):
-    """Stages that it had stay where they were, as DVC leaves them; new ones follow in DVC's order."""
     monkeypatch.chdir(tmp_path)
     entry = "    cmd: python -m {0}\n    outs:\n    - path: {0}.json\n      hash: md5\n      md5: d4\n      size: 2\n"
-    text = {name: f"  {name}:\n" + entry.format(name) for name in ("old@2", "old@1", "new@1", "new@2", "gone")}
+    text = {name: f"  {name}:\n" + entry.format(name) for name in ("gone", "first@2", "first@1", "second")}
     head = "schema: '2.0'\nstages:\n"
-    Path("dvc.lock").write_text(head + "".join(text[name] for name in ("gone", "new@2", "old@1", "new@1", "old@2")))
-    put_in_order(["gone", "old@2", "old@1"], ["old@1", "new@1", "old@2", "new@2"])
-    wanted = head + "".join(text[name] for name in ("gone", "old@2", "old@1", "new@1", "new@2"))
+    Path("dvc.lock").write_text(head + "".join(text[name] for name in ("gone", "second", "first@1", "first@2")))
+    put_in_order(["first@2", "first@1", "never run", "second"])
+    wanted = head + "".join(text[name] for name in ("first@2", "first@1", "second", "gone"))
     assert Path("dvc.lock").read_text() == wanted
 
 

@@ -1,4 +1,4 @@
-"""README's numbers of the laptop runs are those that are recorded in results/laptop."""
+"""README's numbers are those that are recorded in results/: of the laptop runs, and of published trials."""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ LINES = (REPOSITORY / "README.md").read_text().splitlines()
 README = " ".join(" ".join(LINES).split())
 
 
-def recorded(name: str) -> dict | list:
-    return json.loads((REPOSITORY / "results" / "laptop" / name).read_text())
+def recorded(name: str, scale: str = "laptop") -> dict | list:
+    return json.loads((REPOSITORY / "results" / scale / name).read_text())
 
 
 def interval(row: dict, name: str, *, low: str, high: str, digits: int = 2) -> str:
@@ -64,6 +64,11 @@ def consistency() -> Iterator[str]:
         pooled = interval(groups[group], "kappa", low="kappa_low", high="kappa_high")
         within = interval(groups[group], "kappa_within", low="within_low", high="within_high")
         yield f"| {label} | {pooled} | {within} |"
+
+    trials = recorded("consistency/metrics.consistency.trials.json", scale="paper")
+    gaps = [trials[f"texture-shape_{name}"]["gap_to_people"] for name in ("cue-conflict", "edges")]
+    closed = [[f"{100 * gap[key]:.0f}" for key in ("closed", "closed_low", "closed_high")] for gap in gaps]
+    yield "cue-conflict {}% [{}, {}], edges {}% [{}, {}]".format(*closed[0], *closed[1])
 
 
 def countclip() -> Iterator[str]:

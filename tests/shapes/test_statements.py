@@ -44,6 +44,19 @@ def test_asymmetry_is_the_mean_over_pairs_of_networks():
     assert asymmetry(accuracies({(10, 10): 0.9}), rng(), 500) is None
 
 
+def test_the_interval_of_the_asymmetry_holds_it_as_often_as_it_says():
+    """Nine networks that are better or worse by chance, on sets that are easier or harder by chance, 120 times."""
+    draw, held = np.random.default_rng(0), 0
+    densities = range(10, 100, 10)
+    for _ in range(120):
+        networks, tests, cells = draw.normal(0, 0.05, (3, 9, 9))
+        values = 0.7 + networks[:, :1] + tests[:1] + cells + 0.1 * np.triu(np.ones((9, 9)), k=1)
+        table = {(n, t): values[i, j] for i, n in enumerate(densities) for j, t in enumerate(densities)}
+        found = asymmetry(accuracies(table), draw, 100)
+        held += found["low"] <= 0.1 <= found["high"]
+    assert held / 120 > 0.9  # 95% is promised; its standard error is 2%
+
+
 def test_intervals_over_networks_are_students():
     values = np.array([0.1, 0.3, 0.2, 0.25])
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
