@@ -54,6 +54,14 @@ def shapes() -> Iterator[str]:
     )
 
 
+def ties() -> Iterator[str]:
+    found = recorded("shapes-ties/ties.json")["all"]
+    hard, soft = (100 * found["bias"][target]["mean"] for target in ("hard", "soft"))
+    less = {name: 100 * value for name, value in found["less_bias"].items()}
+    yield f"lies {hard:.1f} points from one half, and {soft:.1f} where ties are half and half"
+    yield f"{interval(less, 'mean', low='low', high='high', digits=1).replace(' [', ' points less [')}"
+
+
 def consistency() -> Iterator[str]:
     groups = recorded("consistency/counters.json")["margins"]["groups"]
     for group, label in {
@@ -122,6 +130,6 @@ def localize() -> Iterator[str]:
     yield f"difference (R2 {interval(own, 'r2', low='r2_low', high='r2_high')})"
 
 
-@pytest.mark.parametrize("study", [what_holds, shapes, consistency, countclip, posenet, localize])
+@pytest.mark.parametrize("study", [what_holds, shapes, ties, consistency, countclip, posenet, localize])
 def test_readme_has_the_recorded_numbers(study):
     assert [said for said in study() if said not in README] == []
