@@ -178,8 +178,10 @@ def by_distance(folder: Path, distances: pd.DataFrame, attribute: str) -> bool:
 
 
 def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame) -> bool:
-    """Networks' kappa with people against their ImageNet accuracy (the article's plot), and the means of two people
-    and of two networks; the line is that of `gap.closing`."""
+    """Networks' kappa with people against their ImageNet accuracy (the article's plot), with the line of `gap.closing`.
+
+    And the means of two people and of two networks, with intervals over trials and observers.
+    """
     if networks.empty:
         return False
     experiments = list(networks["experiment"].unique())

@@ -14,7 +14,7 @@ from pipeline.consistency.kappa import interval
 from pipeline.consistency.pairs import Observers
 
 # fmt: off
-IMAGENET_TOP5 = {  # of torchvision's IMAGENET1K_V1 weights: 0.21 to 0.26 have the same numbers
+IMAGENET_TOP5 = {  # of the weights IMAGENET1K_V1, from torchvision 0.26; a test compares them
     "alexnet": 0.79066, "vgg11-bn": 0.8981, "vgg13-bn": 0.90374, "vgg16-bn": 0.91516, "vgg19-bn": 0.91842,
     "squeezenet1-0": 0.8042, "squeezenet1-1": 0.80624, "inception-v3": 0.9345,
     "densenet121": 0.91972, "densenet169": 0.92806, "densenet201": 0.9337,

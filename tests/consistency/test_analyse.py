@@ -88,6 +88,11 @@ def test_published_claims_as_they_fall_out(analysed):
         groups = experiment["groups"]
         assert groups["cnn - person"]["kappa"] < 0.1  # 'close to zero'
         assert groups["person - person"]["kappa"] > 0.3
+        gap = experiment["gap_to_people"]
+        assert (gap["networks"], gap["kappa_of_people"]) == (16, groups["person - person"]["kappa"])
+        mean = groups["person - person"]["kappa"] - groups["cnn - person"]["kappa"]
+        assert min(gap["gap_least"], gap["gap_most"]) < mean < max(gap["gap_least"], gap["gap_most"])
+        assert gap["closed_low"] < gap["closed"] < gap["closed_high"]
         assert groups["cnn - cnn"]["kappa_low"] > groups["person - person"]["kappa"]  # 'exceptionally high'
     assert edges["most_consistent"]["cnn - cnn"]["observers"] == "densenet121, resnet18"
     assert conflict["most_consistent"]["cnn - cnn"]["observers"] != "densenet121, resnet18"
@@ -105,7 +110,7 @@ def test_without_images_whose_cues_agree(analysed):
 
 def test_figures_are_there(analysed):
     names = {path.name for path in Path("plots/consistency_figures/trials").iterdir()}
-    assert names == {"agreement.png", "kappa_by_accuracy.png", "matrix.png"}
+    assert names == {"agreement.png", "kappa_by_accuracy.png", "matrix.png", "kappa_by_imagenet.png"}
 
 
 def network_trials(observer: str, correct: list[bool | None], condition: str, **described: object) -> pd.DataFrame:
