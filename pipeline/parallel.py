@@ -5,7 +5,7 @@
 
 DVC runs one stage after another. Here each is a `dvc repro --single-item` of its own, begun when all that it
 needs is done, on `threads` cores that no other stage uses. Results are those of `dvc repro`, which has the last
-word: it looks at every stage again, and runs what may still differ.
+word where anything ran: it looks at every stage again, and runs what may still differ.
 """
 
 from __future__ import annotations
@@ -135,14 +135,16 @@ def put_in_order(names: list[str]) -> None:
         write_bytes(LOCK, dumps_yaml(content).encode())
 
 
-def reproduce(target: str, jobs: int, threads: int) -> str:
-    """Reproduce what has changed, `jobs` stages at a time; in words, how many. Raises UserError."""
+def reproduce(target: str, jobs: int, threads: int) -> int:
+    """Reproduce what has changed, `jobs` stages at a time; how many stages that may be. Raises UserError."""
     try:
         with Repo() as repo:
             graph = outdated(repo, read_graph(repo, target))
             names = [stage.addressing for stage in plan_repro(repo.index.graph)]
     except DvcException as error:
         raise UserError(str(error).strip().splitlines()[0]) from error
+    if not graph:
+        return 0
     try:
         failed = run_graph(graph, reproduce_stage, jobs, threads)
     except KeyboardInterrupt:
@@ -151,7 +153,7 @@ def reproduce(target: str, jobs: int, threads: int) -> str:
         put_in_order(names)
     if failed:
         raise UserError(f"{', '.join(sorted(failed))} failed, as said above; once that is mended, run it again")
-    return f"{len(graph)} stages, {jobs} at a time,"
+    return len(graph)
 
 
 def main(jobs: str = "auto", target: str = WHOLE) -> str:
@@ -168,9 +170,14 @@ def main(jobs: str = "auto", target: str = WHOLE) -> str:
         raise UserError(f"jobs '{jobs}': allowed are 'auto' and numbers from 1")
     threads = load_params().threads
     number = possible_jobs(threads) if jobs == "auto" else int(jobs)
-    made = reproduce(target, number, threads) if number > 1 else "one stage at a time,"
+    if number == 1:
+        dvc("repro", target)
+        return "one stage at a time,"
+    stages = reproduce(target, number, threads)
+    if not stages:
+        return "data and pipelines are up to date,"
     dvc("repro", target)
-    return made
+    return f"{stages} stages, {number} at a time,"
 
 
 if __name__ == "__main__":
