@@ -16,23 +16,19 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
-from pathlib import Path
 from queue import SimpleQueue
 
 import networkx as nx
 import psutil
-from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
-from dvc.utils.serialize import parse_yaml_for_update
-from dvc.utils.serialize._yaml import dumps_yaml
 
+from pipeline.mend import LOCK
 from pipeline.params import load_params
 from pipeline.shards import cores
-from pipeline.share import WHOLE, dvc, is_costly, read_graph
-from pipeline.stage import UserError, run, write_bytes
+from pipeline.share import WHOLE, dvc, dvc_errors, is_costly, read_graph, read_lock, write_lock
+from pipeline.stage import UserError, run
 
-LOCK = Path("dvc.lock")
 MEMORY = 3 * 2**30  # bytes for a stage; at `laptop` VGG16's features take most, 2.4 GiB
 PINS = hasattr(os, "sched_setaffinity")  # Linux
 # DVC's after each stage:
@@ -126,23 +122,20 @@ def put_in_order(names: list[str]) -> None:
     """Order dvc.lock as one stage after another leaves it; stages that there are no more come last."""
     if not LOCK.exists():
         return
-    content = parse_yaml_for_update(LOCK.read_text(), str(LOCK))
+    content = read_lock()
     place = {name: i for i, name in enumerate(names)}
     stages = content["stages"]
     ordered = sorted(stages, key=lambda name: place.get(name, len(place)))
     if list(stages) != ordered:
         content["stages"] = {name: stages[name] for name in ordered}
-        write_bytes(LOCK, dumps_yaml(content).encode())
+        write_lock(content)
 
 
 def reproduce(target: str, jobs: int, threads: int) -> int:
     """Reproduce what has changed, `jobs` stages at a time; how many stages that may be. Raises UserError."""
-    try:
-        with Repo() as repo:
-            graph = outdated(repo, read_graph(repo, target))
-            names = [stage.addressing for stage in plan_repro(repo.index.graph)]
-    except DvcException as error:
-        raise UserError(str(error).strip().splitlines()[0]) from error
+    with dvc_errors(), Repo() as repo:
+        graph = outdated(repo, read_graph(repo, target))
+        names = [stage.addressing for stage in plan_repro(repo.index.graph)]
     if not graph:
         return 0
     try:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import load_yaml, parse_yaml_for_update
 from dvc.utils.serialize._yaml import dumps_yaml
 
+from pipeline.mend import LOCK
 from pipeline.params import load_params
 from pipeline.stage import UserError, run, write_bytes
 
@@ -90,6 +93,24 @@ def check_remote(repo: Repo) -> None:
         raise UserError("an http remote keeps no run cache; allowed are folders, ssh, s3, and the like")
 
 
+def read_lock() -> dict:
+    """dvc.lock, to be changed and written back in DVC's form."""
+    return parse_yaml_for_update(LOCK.read_text(), str(LOCK))
+
+
+def write_lock(content: dict) -> None:
+    write_bytes(LOCK, dumps_yaml(content).encode())
+
+
+@contextmanager
+def dvc_errors() -> Iterator[None]:
+    """What DVC raises becomes a UserError of one line."""
+    try:
+        yield
+    except DvcException as error:
+        raise UserError(str(error).strip().splitlines()[0]) from error
+
+
 def adopt(repo: Repo) -> int:
     """Let dvc.lock name the run cache's results where its own are neither here nor among them; their number.
 
@@ -109,9 +130,9 @@ def adopt(repo: Repo) -> int:
         if made and value not in {path.name for path in made} and not stage.outs_cached():
             adopted[stage.name] = load_yaml(made[-1])  # the newest, as DVC does
     if adopted:
-        content = parse_yaml_for_update(Path("dvc.lock").read_text(), "dvc.lock")
+        content = read_lock()
         content["stages"].update(adopted)
-        write_bytes("dvc.lock", dumps_yaml(content).encode())
+        write_lock(content)
     return len(adopted)
 
 
@@ -147,13 +168,11 @@ def main(part: str, target: str = WHOLE) -> str:
     """
     chosen = None if part == REST else read_part(part)
     load_params()
-    try:
+    with dvc_errors():
         repo = Repo()
         graph = read_graph(repo, target)
         check_remote(repo)
         adopt(repo)
-    except DvcException as error:
-        raise UserError(str(error).strip().splitlines()[0]) from error
     if chosen:
         return run_share(graph, *chosen)
     dvc("repro", "--pull", target)
