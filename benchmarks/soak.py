@@ -82,12 +82,14 @@ class Repro:
         return status
 
     def kill(self) -> None:
+        killed = self._alive()
         os.killpg(self.process.pid, signal.SIGKILL)
         self.wait()
         deadline = time.monotonic() + 5
-        while alive := self._alive():
+        # gone altogether: DVC takes a process that has ended for running until its parent, or init, has seen to it
+        while alive := [process for process in {*killed, *self._alive()} if process.is_running()]:
             if time.monotonic() > deadline:
-                raise SystemExit(f"error: still running 5 s after the kill: {alive}")
+                raise SystemExit(f"error: still there 5 s after the kill: {alive}")
             time.sleep(0.05)
 
     def _alive(self) -> list[psutil.Process]:

@@ -15,7 +15,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -83,27 +83,52 @@ def explained(what: str) -> Iterator[None]:
 def list_files(name: str, listing: str, pattern: str, folder: Path, mirrors: list[str]) -> dict[str, str]:
     """Path -> git object name, of the files that match in the listing of a repository, kept in the folder.
 
-    Raises UserError where it is not to be had, or cut short.
+    Raises UserError where it is not to be had, or is not a whole listing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for url in [*(f"{base}{LISTING}" for base in mirrors), listing]:
         with explained(f"{name}: {url}"):
             try:
-                file = Path(
-                    pooch.retrieve(url, None, LISTING, folder, downloader=Resuming(folder / f"{LISTING}.partial"))
-                )
+                pooch.retrieve(url, None, LISTING, folder, downloader=Resuming(folder / f"{LISTING}.partial"))
                 break
             except requests.HTTPError as error:
                 if error.response.status_code != 404 or url == listing:
                     raise
-    answer = json.loads(file.read_text())
-    if answer.get("truncated", True):
-        file.unlink()
-        raise UserError(f"{name}: {listing}: the list of files is cut short; nothing was fetched")
-    matches = {
-        re.fullmatch(pattern, entry["path"]): entry["sha"] for entry in answer["tree"] if entry["type"] == "blob"
-    }
+    try:
+        return read_listing(folder, pattern)
+    except UserError:
+        (folder / LISTING).unlink()
+        raise UserError(
+            f"{name}: {listing}: the list of files is cut short, or none; nothing was fetched, try again"
+        ) from None
+
+
+def read_listing(folder: Path, pattern: str) -> dict[str, str]:
+    """Path -> git object name, of the files that match in the listing that a folder holds; empty where it holds none.
+
+    Raises UserError where it is not a whole listing.
+    """
+    file = folder / LISTING
+    if not file.exists():
+        return {}
+    try:
+        answer = json.loads(file.read_bytes())
+        blobs = {} if answer["truncated"] else {e["path"]: e["sha"] for e in answer["tree"] if e["type"] == "blob"}
+    except (ValueError, KeyError, TypeError):
+        blobs = {}
+    if not blobs:
+        raise UserError(f"{file}: not a whole list of a repository's files; remove it, it is fetched again")
+    matches = {re.fullmatch(pattern, path): sha for path, sha in blobs.items()}
     return {match["path"]: sha for match, sha in matches.items() if match}
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait for other processes that are in here with the same path. An empty file stays there."""
+    with ExitStack() as held:
+        with suppress(OSError):  # a file system that has no locks, or another user's file: go on without
+            fcntl.flock(held.enter_context(path.open("ab")), fcntl.LOCK_EX)
+        yield
 
 
 def sha256(path: Path) -> str:

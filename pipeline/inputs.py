@@ -17,10 +17,12 @@ from pipeline.sources import (
     Source,
     absent_files,
     cached,
+    check_files,
     fetch,
+    held_hashes,
     mirrored,
     read_registry,
-    wrong_file,
+    wanted_files,
 )
 from pipeline.stage import UserError, run
 
@@ -49,9 +51,10 @@ class Entry:
 def account(registry: dict[str, Source] | None = None, params: Params | None = None) -> list[Entry]:
     """What there is of every input, verified, and what is missing; asks no network.
 
-    Raises UserError where the registry or params.yaml is not valid.
+    Raises UserError where the registry, sources.lock or params.yaml is not valid.
     """
     params = params or load_params()
+    held_hashes()  # what is wrong with it is no input's fault
     return [_entry(name, source, params) for name, source in (registry or read_registry()).items()]
 
 
@@ -127,17 +130,19 @@ def _readers(source: Source, params: Params, chosen: str) -> list[str]:
 
 def _why_missing(folder: Path, name: str, source: Source) -> str:
     """Empty where all is there as it should be."""
-    if mirrored(source) and source.listing:  # copies of some experiments are a choice
-        return wrong_file(folder, name, source)
-    if absent := absent_files(folder, source):
-        partial = folder / f"{absent[0]}.partial"
-        arrived = f", {partial.stat().st_size:,} bytes of it" if partial.exists() else ""
-        return (
-            f"{folder} has {len(source.files) - len(absent)} of {len(source.files)} files, lacks {absent[0]}{arrived}"
-        )
-    if source.listing and not (folder / LISTING).exists():
-        return f"{folder} lacks the list of its files"
-    return wrong_file(folder, name, source)
+    some_will_do = mirrored(source) and source.listing  # copies of some experiments are a choice
+    try:
+        if not some_will_do and (absent := absent_files(folder, source)):
+            partial = folder / f"{absent[0]}.partial"
+            arrived = f", {partial.stat().st_size:,} bytes of it" if partial.exists() else ""
+            count = len(wanted_files(folder, source))
+            return f"{folder} has {count - len(absent)} of {count} files, lacks {absent[0]}{arrived}"
+        if not some_will_do and source.listing and not (folder / LISTING).exists():
+            return f"{folder} lacks the list of its files"
+        check_files(folder, name, source)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def main(name: str = "account") -> str:

@@ -51,12 +51,17 @@ def outdated(repo: Repo, graph: nx.DiGraph) -> nx.DiGraph:
     return graph.subgraph(changed.union(*(nx.ancestors(graph, name) for name in changed)))
 
 
+def takes_long(name: str) -> bool:
+    """Of a kind that should not be begun last, and alone: training, and heat maps by many networks."""
+    return is_costly(name) or name.startswith("explain_")
+
+
 def urgency(graph: nx.DiGraph) -> dict[str, tuple[int, int]]:
-    """For each stage, how many costly ones and how many at all follow one another from it on, at most."""
+    """For each stage, how many long ones and how many at all follow one another from it on, at most."""
     result: dict[str, tuple[int, int]] = {}
     for name in nx.topological_sort(graph):  # edges lead to what a stage needs: the last stages come first
         costly, stages = max((result[later] for later in graph.predecessors(name)), default=(0, 0))
-        result[name] = (costly + is_costly(name), stages + 1)
+        result[name] = (costly + takes_long(name), stages + 1)
     return result
 
 
@@ -108,7 +113,7 @@ def _take_cores(portions: SimpleQueue[set[int]]) -> None:
 
 def reproduce_stage(name: str) -> bool:
     """`dvc repro` of one stage whose needs are met; each line that it prints is shown with its name."""
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
+    command = [sys.executable, "-m", "pipeline.single_stage", name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout
         for line in process.stdout:
@@ -131,22 +136,16 @@ def put_in_order(names: list[str]) -> None:
         write_lock(content)
 
 
-def reproduce(target: str, jobs: int, threads: int) -> int:
-    """Reproduce what has changed, `jobs` stages at a time; how many stages that may be. Raises UserError."""
-    with dvc_errors(), Repo() as repo:
-        graph = outdated(repo, read_graph(repo, target))
-        names = [stage.addressing for stage in plan_repro(repo.index.graph)]
-    if not graph:
-        return 0
+def reproduce(graph: nx.DiGraph, order: list[str], jobs: int, threads: int) -> None:
+    """Reproduce these stages, `jobs` at a time; `order` is dvc.lock's, of all stages. Raises UserError."""
     try:
         failed = run_graph(graph, reproduce_stage, jobs, threads)
     except KeyboardInterrupt:
         raise UserError("interrupted; the same command continues") from None
     finally:
-        put_in_order(names)
+        put_in_order(order)
     if failed:
         raise UserError(f"{', '.join(sorted(failed))} failed, as said above; once that is mended, run it again")
-    return len(graph)
 
 
 def main(jobs: str = "auto", target: str = WHOLE) -> str:
@@ -161,16 +160,17 @@ def main(jobs: str = "auto", target: str = WHOLE) -> str:
     """
     if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
         raise UserError(f"jobs '{jobs}': allowed are 'auto' and numbers from 1")
+    with dvc_errors(), Repo() as repo:
+        graph = outdated(repo, read_graph(repo, target))
+        order = [stage.addressing for stage in plan_repro(repo.index.graph)]
+    if not graph:
+        return "data and pipelines are up to date,"
     threads = load_params().threads
     number = possible_jobs(threads) if jobs == "auto" else int(jobs)
-    if number == 1:
-        dvc("repro", target)
-        return "one stage at a time,"
-    stages = reproduce(target, number, threads)
-    if not stages:
-        return "data and pipelines are up to date,"
+    if number > 1:
+        reproduce(graph, order, number, threads)
     dvc("repro", target)
-    return f"{stages} stages, {number} at a time,"
+    return f"{len(graph)} stages, {number} at a time," if number > 1 else "one stage at a time,"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import YAMLError
 
 from pipeline.stage import UserError, run
 
@@ -394,7 +394,7 @@ class Scale(Section):
                     f"are more than the {self.shapes.train_images} training images of shapes; lower one of them"
                 )
         tests = self.shapes.images - self.shapes.train_images
-        for key in ("test_images", "explained_images", "probe_images", "shift_images"):
+        for key in ("test_images", "explained_images", "shift_images"):
             if getattr(self.localize, key) > tests:
                 raise ValueError(f"localize.{key} = {getattr(self.localize, key)}: shapes has {tests} test images only")
         return self
@@ -519,6 +519,19 @@ class Params(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _probe_has_images(self) -> Params:
+        # of the network's own density: probe_images, and this density's part of as many of all densities, others
+        shapes, wanted = self.at_scale.shapes, self.at_scale.localize.probe_images
+        tests, densities = shapes.images - shapes.train_images, len(self.densities)
+        if wanted + -(-wanted // densities) > tests:
+            raise ValueError(
+                f"scales.{self.scale}.localize.probe_images = {wanted}: at most {tests * densities // (densities + 1)} "
+                f"with the {tests} test images of shapes and densities = {self.densities}: localize.density gives as "
+                f"many, and its part of as many others; lower it, or raise scales.{self.scale}.shapes.images"
+            )
+        return self
+
     @property
     def inputs(self) -> Source:
         """The inputs of the chosen source."""
@@ -542,7 +555,7 @@ def parse_yaml(content: bytes | str, name: str | Path) -> Any:
     """YAML 1.2, in UTF-8; `name` is what an error calls it. Raises UserError where it is not YAML."""
     try:
         return YAML(typ="safe", pure=True).load(content if isinstance(content, str) else content.decode())
-    except (MarkedYAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
 
 

@@ -16,6 +16,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from pipeline.intervals import bounds_of
 from pipeline.offline_plots import differing_plots
 from pipeline.review_page import PICTURES, comment, page, picture_name
 from pipeline.stage import UserError, run, write_bytes
@@ -95,13 +96,11 @@ def rounded(value: Any, digits: int) -> str:
 def measures(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Measure]:
     """Every value of a metrics file by its dotted name, with its interval where it has one.
 
-    Bounds are `<name>_low` and `<name>_high`, or `low` and `high` right after the value that they are of.
+    Bounds are found as `bounds_of` says.
     """
     found: dict[str, Measure] = {}
-    names = list(tree)
-    bounds = {name: (f"{name}_low", f"{name}_high") for name in names if {f"{name}_low", f"{name}_high"} <= tree.keys()}
-    if {"low", "high"} <= tree.keys() and (place := names.index("low")) and _is_number(tree[names[place - 1]]):
-        bounds.setdefault(names[place - 1], ("low", "high"))
+    numbers = [name for name, value in tree.items() if value is None or _is_number(value)]
+    bounds = {name: keys for name in numbers if (keys := bounds_of(name, tree))}
     taken = {bound for pair in bounds.values() for bound in pair}
     for name, value in tree.items():
         if isinstance(value, Mapping):

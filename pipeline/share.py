@@ -24,7 +24,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
-from dvc.utils.serialize import load_yaml, parse_yaml_for_update
+from dvc.utils.serialize import load_yaml
 from dvc.utils.serialize._yaml import dumps_yaml
 
 from pipeline.mend import LOCK
@@ -95,7 +95,7 @@ def check_remote(repo: Repo) -> None:
 
 def read_lock() -> dict:
     """dvc.lock, to be changed and written back in DVC's form."""
-    return parse_yaml_for_update(LOCK.read_text(), str(LOCK))
+    return load_yaml(LOCK)
 
 
 def write_lock(content: dict) -> None:
@@ -108,7 +108,7 @@ def dvc_errors() -> Iterator[None]:
     try:
         yield
     except DvcException as error:
-        raise UserError(str(error).strip().splitlines()[0]) from error
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def adopt(repo: Repo) -> int:

@@ -3,25 +3,24 @@
     python -m pipeline.sources --name error_consistency      fetch one input of sources.yaml, or verify a mirror's copy
 
 STUDIES_MIRROR names a folder with copies of the inputs, laid out as `folder` in sources.yaml says;
-what is found there is verified too, and the network is not asked. It may be the http address of such a
+what is found there is verified alike, and the network is not asked. It may be the http address of such a
 folder. STUDIES_CACHE is where downloads are kept (default: the user's cache folder). What sources.yaml
 has no hash for is verified against sources.lock, where its sha256 is written on first use.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pooch
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from ruamel.yaml import YAML
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
 from tqdm import tqdm
 
-from pipeline.download import MIRROR, from_first, git_object, list_files, sha256
+from pipeline.download import LISTING, MIRROR, exclusive, from_first, git_object, list_files, read_listing, sha256
 from pipeline.params import Section
 from pipeline.stage import UserError, run, write_json
 
@@ -103,11 +102,21 @@ class Source(Section):
 
 def read_registry(path: Path = REGISTRY) -> dict[str, Source]:
     """The published inputs by name. Raises UserError where the file is not a registry."""
+    registry = TypeAdapter(Annotated[dict[str, Source], Field(min_length=1)])
+    mend = f"mend it, or take back the committed one (git checkout {path.name})"
     try:
-        return {name: Source.model_validate(entry) for name, entry in YAML(typ="safe", pure=True).load(path).items()}
+        return registry.validate_python(YAML(typ="safe", pure=True).load(path.read_bytes().decode()))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}; {mend}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UserError(f"{path}: {_first_of(error)}; {mend}") from None
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    found = f", found {first['input']!r:.80}" if not isinstance(first["input"], dict | bytes) else ""
+    return f"{key or 'the file'}: {first['msg']}{found}"
 
 
 def fetch(name: str, source: Source | None = None) -> Path:
@@ -121,10 +130,9 @@ def fetch(name: str, source: Source | None = None) -> Path:
         raise UserError(f"{REGISTRY.name}: {name} is not fetched: {source.how}; or {source.without}")
     mirror = os.environ.get(MIRROR, "")
     if folder := mirrored(source):
-        if wrong := wrong_file(folder, name, source):
-            raise UserError(f"{wrong}; replace it")
+        _hold(name, check_files(folder, name, source))
         if absent := absent_files(folder, source):
-            print(f"{folder}: lacks {len(absent)} of {len(source.files)} files of {REGISTRY.name}, first {absent[0]}")
+            print(f"{folder}: lacks {len(absent)} of {len(wanted_files(folder, source))} files, first {absent[0]}")
         return folder
     if mirror and not _is_address(mirror):
         print(
@@ -155,9 +163,8 @@ def fetch(name: str, source: Source | None = None) -> Path:
         except BaseException:
             pool.shutdown(cancel_futures=True)  # where one file is not to be had, the others' tries would be waited for
             raise
-    first_seen = {f"{name}/{path}": digest for path, digest in found.items() if source.files.get(path) is None}
-    if not first_seen.items() <= held.items():
-        write_json(LOCK, dict(sorted((held | first_seen).items())))
+    _hold(name, {path: digest for path, digest in found.items() if source.files.get(path) is None})
+    present_files(folder, source)  # raises where another file lies there, which would be read with them
     return folder
 
 
@@ -169,20 +176,53 @@ def only_file(name: str) -> str:
     return files[0]
 
 
+def wanted_files(folder: Path, source: Source) -> list[str]:
+    """The files of sources.yaml, and those of the listing where the folder has it."""
+    return list({**source.files, **_listed(folder, source)})
+
+
 def absent_files(folder: Path, source: Source) -> list[str]:
-    """The files of sources.yaml that a folder lacks."""
-    return [path for path in source.files if not (folder / path).exists()]
+    """Those that a folder lacks."""
+    return [path for path in wanted_files(folder, source) if not (folder / path).exists()]
 
 
-def wrong_file(folder: Path, name: str, source: Source) -> str:
-    """The first file that is another than stated or held; empty where there is none."""
-    held = held_hashes()
-    for path, stated in source.files.items():
-        digest = stated or held.get(f"{name}/{path}")
-        if digest and (file := folder / path).exists() and (found := sha256(file)) != digest:
+def present_files(folder: Path, source: Source) -> list[str]:
+    """Those that a folder has; for an input with a listing all files of their kind, as whoever reads it reads them all.
+
+    Raises UserError where the folder has the listing, and a file that it does not name.
+    """
+    wanted = wanted_files(folder, source)
+    if not source.listing:
+        return [path for path in wanted if (folder / path).exists()]
+    endings = tuple({Path(path).suffix for path in wanted})
+    below = (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
+    found = sorted(str(path.relative_to(folder)) for path in below if path.name.endswith(endings) and path.exists())
+    if _listed(folder, source) and (others := [path for path in found if path not in wanted]):
+        raise UserError(f"{folder / others[0]}: neither {REGISTRY.name} nor {LISTING} names it; move it elsewhere")
+    return found
+
+
+def check_files(folder: Path, name: str, source: Source) -> dict[str, str]:
+    """Path -> sha256, of the files in a folder for which sources.yaml has none.
+
+    Raises UserError for the first file that is another than stated there, held in sources.lock, or listed.
+    """
+    held, objects, unstated = held_hashes(), _listed(folder, source), {}
+    for path in present_files(folder, source):
+        file, stated = folder / path, source.files.get(path)
+        digest, expected = sha256(file), stated or held.get(f"{name}/{path}")
+        if expected and digest != expected:
             names = REGISTRY.name if stated else LOCK
-            return f"{file}: not what {names} names: sha256 {found}, should be {digest}"
-    return ""
+            raise UserError(f"{file}: not what {names} names: sha256 {digest}, should be {expected}; replace it")
+        if not expected and path in objects and (found := git_object(file)) != objects[path]:
+            raise UserError(f"{file}: not what {LISTING} names: {found}, should be {objects[path]}; replace it")
+        if not stated:
+            unstated[path] = digest
+    return unstated
+
+
+def _listed(folder: Path, source: Source) -> dict[str, str]:
+    return read_listing(folder, source.listing.pattern) if source.listing else {}
 
 
 def resolve(choice: str) -> str:
@@ -210,8 +250,32 @@ def _is_address(mirror: str) -> bool:
 
 
 def held_hashes() -> dict[str, str]:
-    """'<input>/<path>' -> sha256 as first seen, of sources.lock."""
-    return json.loads(LOCK.read_text()) if LOCK.exists() else {}
+    """'<input>/<path>' -> sha256 as first seen, of sources.lock. Raises UserError where the file is not that."""
+    try:
+        return TypeAdapter(dict[str, Sha256]).validate_json(LOCK.read_bytes()) if LOCK.exists() else {}
+    except ValidationError as error:
+        raise UserError(
+            f"{LOCK}: {_first_of(error)}; it should be JSON, a sha256 for each file: of a merge conflict keep the "
+            f"lines of both sides, or take back the committed one (git checkout {LOCK})"
+        ) from None
+
+
+def _hold(name: str, first_seen: dict[str, str]) -> None:
+    """Add hashes to sources.lock. Raises UserError where it has another for one of these files by now."""
+    first_seen = {f"{name}/{path}": digest for path, digest in first_seen.items()}
+    if first_seen.items() <= held_hashes().items():
+        return
+    with exclusive(LOCK.with_name(f".{LOCK.name}.writer.partial")):  # git ignores the name
+        held = held_hashes()  # another stage may have written since
+        for file, digest in first_seen.items():
+            if (expected := held.get(file, digest)) != digest:
+                raise UserError(
+                    f"{file}: not what {LOCK} names since this began: sha256 {digest}, should be {expected}; fetch it "
+                    f"again, and if it stays so, ask the authors what changed"
+                )
+        own = LOCK.with_name(f".{LOCK.name}.{os.getpid()}.partial")  # for file systems that have no locks
+        write_json(own, dict(sorted((held | first_seen).items())))
+        own.replace(LOCK)
 
 
 def main(name: str) -> str:

@@ -19,7 +19,8 @@ import networkx as nx
 import psutil
 import pytest
 import torch
-from conftest import assert_one_line_error
+from conftest import REPOSITORY, assert_one_line_error
+from dvc.utils.serialize import _yaml, dumps_yaml
 from ruamel.yaml import YAML
 from workflow_helpers import ONE_DENSITY, clone, ran, run
 
@@ -112,6 +113,19 @@ def test_what_much_waits_for_comes_first():
     run_graph(graph, execute, jobs=1, threads=1)
     began = sorted(execute.times, key=lambda name: execute.times[name][0])
     assert began.index("train_c") < began.index("train_a")
+
+
+def test_of_stages_for_which_as_much_waits_the_long_one_comes_first():
+    graph = nx.DiGraph([("figures", "explain_counters"), ("figures", "shift_counter")])
+    execute = Recorder()
+    run_graph(graph, execute, jobs=1, threads=1)
+    assert min(execute.times, key=lambda name: execute.times[name][0]) == "explain_counters"
+
+
+def test_dvc_lock_is_written_the_same_whichever_of_dvcs_parsers_read_it():
+    text = (REPOSITORY / "dvc.lock").read_text()
+    for parse in (_yaml.parse_yaml, _yaml.parse_yaml_for_update):  # pipeline.single_stage has DVC take the first
+        assert dumps_yaml(parse(text, "dvc.lock")) == text
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or cores() < 2, reason="needs two cores, and Linux")

@@ -55,7 +55,7 @@ def test_scene_is_as_published():
         ({"shapes.scene.density_sd": float("nan")}, ["density_sd = nan", "finite"]),
         ({"shapes.margins": [0, 3]}, ["margin 3 cannot be had with 10 shapes"]),
         ({"shapes.margins": [12]}, ["margin 12 cannot be had with 10 shapes"]),
-        ({"scales.smoke.shapes.training.batch_size": 64}, ["batch_size = 64", "32 training images"]),
+        ({"scales.smoke.shapes.training.batch_size": 64}, ["batch_size = 64", "48 training images"]),
         ({"scales.paper.shapes.resolution": 8}, ["resolution = 8", "greater than or equal to 16"]),
     ],
 )
@@ -88,7 +88,8 @@ def test_numbers_as_dvc_writes_them_and_yaml_1_1_words(workspace):
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("seed: [", "not YAML"), ("", "Input should be"), ("- 1", "Input should")]
+    ("text", "reason"),
+    [("seed: [", "not YAML"), ("seed: \x01", "not YAML"), ("", "Input should be"), ("- 1", "Input should")],
 )
 def test_a_file_that_is_no_mapping(workspace, text, reason):
     (workspace() / "params.yaml").write_text(text)

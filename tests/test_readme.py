@@ -30,6 +30,17 @@ def what_holds() -> Iterator[str]:
         f"of {reproduced + not_reproduced + cannot} statements, cells of published tables among them, {reproduced} "
         f"are reproduced, {not_reproduced} are not, and {cannot} cannot be judged here"
     )
+    kinds = ("experiments", "published answers", "definitions")
+    held, failed = (
+        [judged["by_evidence"][kind][verdict] for kind in kinds] for verdict in ("reproduced", "not_reproduced")
+    )
+    yield f"{held[0]} rest on experiments made here"
+    yield f"{held[1]} on the authors' own trials"
+    yield f"{held[2]} on formulas or on arithmetic"
+    yield "of those not reproduced {}, {} and {}".format(*failed)
+    checks = judged["checks"]
+    yield f"are counted apart: {checks['reproduced']} hold"
+    assert (sum(checks.values()), checks["not_reproduced"], checks["cannot_be_judged_here"]) == (14, 3, 1)
     for document, counts in judged["by_document"].items():
         row = next(line for line in LINES if line.startswith(f"| {document} |"))
         cells = [cell.split(":")[0].strip() for cell in row.strip("|").split("|")[1:]]
@@ -54,6 +65,32 @@ def shapes() -> Iterator[str]:
     )
 
 
+def shapes_statements() -> Iterator[str]:
+    said = recorded("shapes/metrics.json")["statements"]
+    yield f"{said['biased_both_ways']} of 9 networks"
+    apart = said["own_accuracy_by_training_density"]
+    points = {name: 100 * apart[name] for name in ("apart", "low", "high")}
+    yield (
+        f"by {interval(points, 'apart', low='low', high='high', digits=1).replace(' [', ' points [')} between "
+        f"M{apart['least_at']} and M{apart['most_at']}"
+    )
+    shown = said["margins_of_test_sets"]
+    small = {name: 100 * shown["all"][f"up_to_8{name}"] for name in ("", "_low", "_high")}
+    yield f"{small['']:.1f}% [{small['_low']:.1f}, {small['_high']:.1f}] of images of the nine test sets"
+    ends = [shown[f"density_{density}"]["up_to_8"] for density in (10, 90)]
+    yield "{:.0%} of those of 10 shapes, {:.0%} of those of 90".format(*ends)
+
+
+def more_images() -> Iterator[str]:
+    numbers = recorded("shapes-7400/metrics.json")
+    yield f"mean {percent(numbers['own_test_accuracy'], 'mean')}, M10 {numbers['own_test_accuracy']['M10']:.1%}"
+    better = numbers["statements"]["sparser_trained_generalise_better"]
+    points = interval({name: 100 * value for name, value in better.items()}, "value", low="low", high="high", digits=1)
+    yield points.replace(" [", " points [")
+    steeper = numbers["statements"]["slope_by_training_density"]["density_50"]
+    yield interval(steeper, "value", low="low", high="high")
+
+
 def ties() -> Iterator[str]:
     found = recorded("shapes-ties/ties.json")["all"]
     hard, soft = (100 * found["bias"][target]["mean"] for target in ("hard", "soft"))
@@ -75,6 +112,11 @@ def consistency() -> Iterator[str]:
 
     trials = recorded("consistency/metrics.consistency.trials.json", scale="paper")
     gaps = [trials[f"texture-shape_{name}"]["gap_to_people"] for name in ("cue-conflict", "edges")]
+    least = [trials[f"texture-shape_{name}"]["least_consistent"]["cnn - cnn"] for name in ("cue-conflict", "edges")]
+    for pair in least:
+        yield f"{pair['observers'].replace(', ', ' and ')}, {interval(pair, 'kappa', low='low', high='high')}"
+    apart = groups["other architecture"]
+    yield interval(apart, "from_repetition", low="from_repetition_low", high="from_repetition_high")
     closed = [[f"{100 * gap[key]:.0f}" for key in ("closed", "closed_low", "closed_high")] for gap in gaps]
     yield "cue-conflict {}% [{}, {}], edges {}% [{}, {}]".format(*closed[0], *closed[1])
 
@@ -86,6 +128,10 @@ def countclip() -> Iterator[str]:
     for row in recorded("countclip/measures.json"):
         yield percent(row, "accuracy")
         yield f"{row['mean_absolute_deviation']:.2f} | {percent(row['zero_shot'], 'accuracy')}"
+        if row["weights"] in ("last", "held_out"):
+            named = {name: 100 * row["zero_shot"][name] for name in ("change", "change_low", "change_high")}
+            points = interval(named, "change", low="change_low", high="change_high", digits=1)
+            yield points if row["weights"] == "held_out" else points.replace(" [", " points [")
 
 
 def posenet() -> Iterator[str]:
@@ -118,18 +164,27 @@ def localize() -> Iterator[str]:
     ap50 = numbers["ap50"]["ssd"]
     yield f"{ap50['density_10']:.2f} there, {ap50['density_50']:.2f} at 50, {ap50['density_90']:.2f} at 90"
     errors = numbers["count_error"]
-    yield f"off by {errors['regress']['density_50']:.1f} shapes of a kind at 50 shapes"
-    yield f"by {errors['regress']['density_10']:.1f} at 10"
-    yield f"SSD is off by {errors['ssd']['density_10']:.1f} and segmentation by {errors['segment']['density_10']:.1f}"
+    at = {density: [errors[name][f"density_{density}"] for name in errors] for density in (10, 50, 90)}
+    regress, ssd, segment, mask = at[50]
+    yield f"true mask ({mask:.1f}) and less than SSD ({ssd:.1f}) and segmentation ({segment:.1f})"
+    yield f"off by {regress:.1f} shapes of a kind"
+    yield f"by {at[10][0]:.1f} at 10, where five of each are, and by {at[90][0]:.1f} at 90"
+    yield f"SSD is off by {at[10][1]:.1f} and segmentation by {at[10][2]:.1f}; at 90 by"
+    yield f"by {at[90][1]:.1f} and {at[90][2]:.1f}. AP50"
     heat = recorded("localize/explanations.json")["M10"]
     for method in ("grad-cam layer1", "grad-cam layer2", "grad-cam layer3", "grad-cam layer4", "lime"):
-        area, hit = heat[method]["chosen_over_area"], heat[method]["pointing"]["value"]
-        yield f"{interval(area, 'value', low='value_low', high='value_high', digits=1)} | {area['random']:.1f}"
-        yield f"{hit:.0%} | {heat[method]['deletion']['value']:.2f} ({heat[method]['deletion']['random']:.2f})"
+        cells = [interval(heat[method]["chosen_over_area"], "value", low="value_low", high="value_high", digits=1)]
+        cells += [f"{heat[method]['other_over_area']['value']:.1f}"]
+        cells += [interval(heat[method]["specificity"], "gain", low="gain_low", high="gain_high", digits=1)]
+        cells += [f"{heat[method]['pointing']['value']:.0%}"]
+        cells += [f"{heat[method]['deletion']['value']:.2f} ({heat[method]['deletion']['random']:.2f})"]
+        yield " | ".join(cells)
     own = recorded("localize/probe.json")["r2_of_last_layer"]["own density"]["trained"]["difference"]
     yield f"difference (R2 {interval(own, 'r2', low='r2_low', high='r2_high')})"
 
 
-@pytest.mark.parametrize("study", [what_holds, shapes, ties, consistency, countclip, posenet, localize])
+@pytest.mark.parametrize(
+    "study", [what_holds, shapes, shapes_statements, more_images, ties, consistency, countclip, posenet, localize]
+)
 def test_readme_has_the_recorded_numbers(study):
     assert [said for said in study() if said not in README] == []

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -274,14 +275,94 @@ def test_a_registry_with_a_bad_entry_is_named(tmp_path):
         "x: {what: w, licence: l, use: u, bytes: null, needed_by: [], without: n, folder: f, url: 'http://a/', files: "
     )
     path.write_text(entry + "{a.csv: 12}}\n")
-    with pytest.raises(UserError, match=r"sources.yaml: files.a.csv"):
+    with pytest.raises(UserError, match=r"sources.yaml: x.files.a.csv: .*, found 12; mend it"):
         read_registry(path)
     path.write_text(entry + "{}, sizes: 1}\n")
-    with pytest.raises(UserError, match=r"sources.yaml: sizes"):
+    with pytest.raises(UserError, match=r"sources.yaml: x.sizes"):
         read_registry(path)
     path.write_text(entry.replace("'http://a/'", "null") + "{}}\n")
     with pytest.raises(UserError, match=r"sources.yaml: .*how"):
         read_registry(path)
+
+
+CONFLICT = "<<<<<<< ours\n{}\n=======\n{}\n>>>>>>> theirs\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("x: {what: w\ny: [\n", "not YAML: .*line 2"),
+        (CONFLICT.format("x: 1", "x: 2"), "not YAML: .*line 2"),
+        ("", "the file: .*found None"),
+        ("- x\n", "the file: .*found \\['x'\\]"),
+        ("x:\n", "x: .*found None"),
+        ("x: \0\n", "not YAML: .*special characters"),
+        ("x: \udcff\n", "not YAML: .*0xff"),
+    ],
+)
+def test_what_is_no_registry_is_said_in_a_line(tmp_path, content, said):
+    path = tmp_path / "sources.yaml"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=rf"sources.yaml: {said}.*; mend it, or .*git checkout sources.yaml") as error:
+        read_registry(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{\n" + CONFLICT.format('"test/a": "0"', '"test/a": "1"') + "}\n", "Invalid JSON.* at line 2"),
+        ("", "Invalid JSON.* at line 1"),
+        ("[]", "the file: .*found \\[\\]"),
+        ('{"test/a/one.csv": null}', "test/a/one.csv: .*found None"),
+        ('{"test/a/one.csv": "12"}', "test/a/one.csv: .*found '12'"),
+    ],
+)
+def test_a_lock_that_is_none_is_said_in_a_line(server, tmp_path, content, said):
+    copy_params(tmp_path)
+    Path("sources.lock").write_text(content)
+    for asked in (lambda: fetch("test", source(server)), lambda: account({"test": source(server)})):
+        with pytest.raises(UserError, match=rf"^sources.lock: .*{said}.*keep the lines of both sides") as error:
+            asked()
+        assert "\n" not in str(error.value)
+    assert server.asked == []
+    assert Path("sources.lock").read_text() == content
+
+
+def test_stages_that_fetch_at_once_are_all_held(server):
+    """More of them than `make repro` runs at a time, each with an input of its own."""
+    entries = {f"input{n}": source(server, folder=f"f{n}", files={"a/one.csv": None}) for n in range(8)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fetch, entries, entries.values()))
+    digest = sha256(CONTENT["a/one.csv"])
+    assert json.loads(Path("sources.lock").read_text()) == {f"{name}/a/one.csv": digest for name in entries}
+
+
+def write_lock_while_it_is_fetched(monkeypatch: pytest.MonkeyPatch, content: dict[str, str]) -> None:
+    """What another stage does between this one's first look at the lock and its end."""
+    from_first = sources.from_first
+
+    def fetch_slowly(*arguments: object) -> Path:
+        Path("sources.lock").write_text(json.dumps(content))
+        return from_first(*arguments)
+
+    monkeypatch.setattr(sources, "from_first", fetch_slowly)
+
+
+def test_what_another_stage_writes_meanwhile_is_kept(server, monkeypatch):
+    other = {"other/x.csv": sha256(b"x")}
+    write_lock_while_it_is_fetched(monkeypatch, other)
+    fetch("test", source(server, files={"a/one.csv": None}))
+    assert json.loads(Path("sources.lock").read_text()) == {**other, "test/a/one.csv": sha256(b"one\n")}
+    assert not list(Path().glob(".sources.lock.[0-9]*"))
+
+
+def test_another_hash_that_another_stage_writes_meanwhile_is_an_error(server, monkeypatch):
+    other = {"test/a/one.csv": sha256(b"x")}
+    write_lock_while_it_is_fetched(monkeypatch, other)
+    with pytest.raises(UserError, match=rf"a/one.csv: not what sources.lock names .*{sha256(b'x')}; fetch it again"):
+        fetch("test", source(server, files={"a/one.csv": None}))
+    assert json.loads(Path("sources.lock").read_text()) == other
 
 
 def test_an_unknown_input_is_named():
@@ -502,6 +583,114 @@ def test_a_mirror_with_another_input_in_the_same_folder_is_not_taken_for_this_on
     assert contents(fetch("test", source(server))) == CONTENT
 
 
+@pytest.fixture
+def mirror(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A mirror's folder with whole copies, without a listing."""
+    monkeypatch.setenv("STUDIES_MIRROR", str(tmp_path / "mirror"))
+    copy_params(tmp_path)
+    for path, content in CONTENT.items():
+        target = tmp_path / "mirror/test" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    return tmp_path / "mirror/test"
+
+
+def assert_refused(entry: Source, said: str) -> None:
+    """By a stage, and in the account."""
+    before = Path("sources.lock").read_bytes() if Path("sources.lock").exists() else None
+    with pytest.raises(UserError, match=said):
+        fetch("test", entry)
+    (found,) = account({"test": entry})
+    assert found.state == "optional"
+    assert re.search(said, found.reason)
+    assert (Path("sources.lock").read_bytes() if Path("sources.lock").exists() else None) == before
+
+
+def test_a_mirrors_copy_is_held_from_first_use(server, mirror):
+    unknown = source(server, files={path: None for path in CONTENT})
+    fetch("test", unknown)
+    first = Path("sources.lock").read_bytes()
+    assert json.loads(first) == {f"test/{path}": sha256(content) for path, content in CONTENT.items()}
+    fetch("test", unknown)
+    assert Path("sources.lock").read_bytes() == first
+    (mirror / "a/one.csv").write_bytes(b"another")
+    assert_refused(unknown, "one.csv: not what sources.lock names")
+    assert server.asked == []
+
+
+def test_the_same_lock_comes_of_a_mirror_and_of_the_network(server, mirror, monkeypatch):
+    unknown = source(server, files={path: None for path in CONTENT})
+    fetch("test", unknown)
+    first = Path("sources.lock").read_bytes()
+    Path("sources.lock").unlink()
+    monkeypatch.delenv("STUDIES_MIRROR")
+    fetch("test", unknown)
+    assert Path("sources.lock").read_bytes() == first
+
+
+def test_the_account_writes_no_lock(server, mirror):
+    unknown = source(server, files={path: None for path in CONTENT})
+    assert [entry.state for entry in account({"test": unknown})] == ["there"]
+    assert not Path("sources.lock").exists()
+
+
+def test_what_sources_yaml_states_is_not_held(server, mirror):
+    fetch("test", source(server))
+    assert not Path("sources.lock").exists()
+
+
+def test_what_a_listing_adds_is_held_in_a_mirror_too(server, mirror):
+    fetch("test", listed(server))
+    assert json.loads(Path("sources.lock").read_text()) == {"test/a/two.csv": sha256(CONTENT["a/two.csv"])}
+    (mirror / "a/two.csv").write_bytes(b"forged")
+    assert_refused(listed(server), rf"two.csv: not what sources.lock names: sha256 {sha256(b'forged')}")
+
+
+@pytest.mark.parametrize("forged", ["b/new.csv", "new.csv", ".hidden/new.csv"])
+@pytest.mark.parametrize("links", [False, True])
+def test_whatever_a_reader_of_a_mirror_would_find_is_held(server, mirror, tmp_path, forged, links):
+    fetch("test", listed(server))
+    (tmp_path / "elsewhere" / forged).parent.mkdir(parents=True)
+    (tmp_path / "elsewhere" / forged).write_bytes(b"first")
+    (mirror / forged).parent.mkdir(exist_ok=True)
+    (mirror / forged).symlink_to(tmp_path / "elsewhere" / forged)
+    if links and Path(forged).parent != Path():
+        (mirror / forged).unlink()
+        (mirror / forged).parent.rmdir()
+        (mirror / forged).parent.symlink_to((tmp_path / "elsewhere" / forged).parent)
+    fetch("test", listed(server))
+    assert json.loads(Path("sources.lock").read_text())[f"test/{forged}"] == sha256(b"first")
+    (tmp_path / "elsewhere" / forged).write_bytes(b"then another")
+    assert_refused(listed(server), "new.csv: not what sources.lock names")
+
+
+def test_a_mirrors_copy_is_held_to_a_listing_beside_it(server, mirror):
+    (mirror / "listing.json").write_bytes(server.files["/tree"])
+    (mirror / "a/two.csv").write_bytes(b"forged")
+    assert_refused(listed(server), rf"two.csv: not what listing.json names: {git_object(b'forged')}, should be")
+    (mirror / "a/two.csv").write_bytes(CONTENT["a/two.csv"])
+    (mirror / "b").mkdir()
+    (mirror / "b/new.csv").write_bytes(b"of no commit")
+    assert_refused(listed(server), "b/new.csv: neither sources.yaml nor listing.json names it")
+    (mirror / "b/new.csv").rename(mirror / "b/notes.txt")  # which nobody reads
+    assert fetch("test", listed(server)) == mirror
+    assert "a/one.csv" not in Path("sources.lock").read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"tree": [{}], "truncated": false}', b'{"truncated": true}'])
+def test_a_mirrors_listing_that_is_none_is_named(server, mirror, content):
+    (mirror / "listing.json").write_bytes(content)
+    assert_refused(listed(server), r"test/listing.json: not a whole list of a repository's files")
+
+
+def test_a_mirror_may_have_some_experiments_only(server, mirror, capsys):
+    (mirror / "listing.json").write_bytes(server.files["/tree"])
+    (mirror / "a/two.csv").unlink()
+    assert fetch("test", listed(server)) == mirror
+    assert "lacks 1 of 2 files, first a/two.csv" in capsys.readouterr().out
+    assert [entry.state for entry in account({"test": listed(server)})] == ["there"]
+
+
 def test_a_mirrors_copy_is_held_to_what_the_lock_says(server, monkeypatch, tmp_path):
     unknown = source(server, files={path: None for path in CONTENT})
     fetch("test", unknown)
@@ -592,6 +781,24 @@ def test_the_account_names_a_damaged_copy_and_what_has_arrived(server, tmp_path)
     assert "has 1 of 2 files, lacks a/one.csv, 6 bytes of it" in entry.reason
 
 
+def test_a_listed_file_that_is_absent_is_missing_and_fetched(server, tmp_path):
+    copy_params(tmp_path)
+    entry = listed(server).model_copy(update={"needed_by": [Need.model_validate(NEED)]})
+    folder = fetch("test", entry)
+    (folder / "a/two.csv").unlink()
+    (found,) = account({"test": entry})
+    assert (found.state, found.reason) == ("missing", f"{folder} has 1 of 2 files, lacks a/two.csv")
+    assert [found.state for found in fetch_all({"test": entry})] == ["fetched"]
+    assert contents(folder) == CONTENT
+
+
+def test_a_file_in_the_cache_that_the_listing_does_not_name_is_refused(server, tmp_path):
+    """As one of another commit is, from before sources.yaml named this one."""
+    copy_params(tmp_path)
+    (fetch("test", listed(server)) / "a/three.csv").write_bytes(b"of another commit")
+    assert_refused(listed(server), "a/three.csv: neither sources.yaml nor listing.json names it; move it elsewhere")
+
+
 def test_an_unwritable_cache_is_a_reason_like_others(server, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     _, good = fetch_all(two(server, tmp_path))
@@ -671,9 +878,11 @@ def test_what_is_not_fetched_is_said(server):
         fetch("laion_metadata")
 
 
-def test_the_inputs_at_hand_are_as_the_registry_says():
+def test_the_inputs_at_hand_are_as_the_registry_says(monkeypatch, tmp_path):
     """Against a mirror with real copies: hashes (fetch verifies them) and sizes."""
-    mirror = published_inputs()
+    mirror = published_inputs().resolve()
+    monkeypatch.setenv("STUDIES_MIRROR", str(mirror))
+    monkeypatch.chdir(tmp_path)  # what it has no hash for is held there, not in the repository
     registry = read_registry()
     there = [name for name, entry in registry.items() if entry.folder and sources.mirrored(entry)]
     assert there, f"{mirror} has none of them"

@@ -8,17 +8,18 @@ from pipeline.padding import pad_with
 from pipeline.tiny_maps import TinyMapConv2d, quicken
 
 
-def convolution() -> TinyMapConv2d:
+def convolution(stride: int | tuple[int, int] = 1) -> TinyMapConv2d:
     torch.manual_seed(0)
-    return TinyMapConv2d.like(nn.Conv2d(6, 5, kernel_size=3, padding=1, bias=False))
+    return TinyMapConv2d.like(nn.Conv2d(6, 5, kernel_size=3, stride=stride, padding=1, bias=False))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 2), (2, 1), (3, 3)])
-def test_output_and_gradients_are_the_convolutions(height, width, layout):
-    ours = convolution().to(memory_format=layout)
+@pytest.mark.parametrize("stride", [1, 2, 3, (1, 2)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 2), (2, 1), (3, 3), (4, 4), (4, 2), (3, 5), (6, 4)])
+def test_output_and_gradients_are_the_convolutions(height, width, stride, layout):
+    ours = convolution(stride).to(memory_format=layout)
     x = torch.randn(4, 6, height, width).contiguous(memory_format=layout).requires_grad_()
-    y, expected = ours(x), conv2d(x, ours.weight, padding=1)
+    y, expected = ours(x), conv2d(x, ours.weight, stride=stride, padding=1)
     torch.testing.assert_close(y, expected)
     upstream = torch.randn_like(y)
     for got, wanted in zip(
@@ -29,9 +30,10 @@ def test_output_and_gradients_are_the_convolutions(height, width, layout):
         torch.testing.assert_close(got, wanted)
 
 
-def test_gradients_are_those_of_finite_differences():
-    ours = convolution().double()
-    x = torch.randn(2, 6, 2, 2, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_are_those_of_finite_differences(stride):
+    ours = convolution(stride).double()
+    x = torch.randn(2, 6, 2 * stride, 2 * stride, dtype=torch.float64, requires_grad=True)
 
     def convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return torch.func.functional_call(ours, {"weight": weight}, (x,))
@@ -56,8 +58,8 @@ def test_a_network_keeps_its_weights_names_and_function():
     x = torch.rand(3, 3, 64, 64)
     expected, names = network(x), list(network.state_dict())
     quick = quicken(network)
-    # of ResNet-18's 3 x 3 convolutions, the three with stride 2 stay as they are
-    assert sum(isinstance(module, TinyMapConv2d) for module in quick.modules()) == 13
+    # every 3 x 3 convolution of ResNet-18: four a group, four groups
+    assert sum(isinstance(module, TinyMapConv2d) for module in quick.modules()) == 16
     assert list(quick.state_dict()) == names
     torch.testing.assert_close(quick(x), expected, atol=1e-4, rtol=1e-4)
 

@@ -33,7 +33,16 @@ def train(folder, *, steps=40, stop_at=None, dropout=0.5, settings=SETTINGS, spo
     """A small regression with dropout, so that torch's random numbers matter too; returns weights and history."""
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 1))
+    convolution = nn.Conv2d(2, 3, 3, padding=1).to(memory_format=torch.channels_last)
+    model = nn.Sequential(
+        nn.Linear(3, 8),
+        nn.Unflatten(1, (2, 2, 2)),
+        convolution,
+        nn.Flatten(),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(12, 1),
+    )
     optimizer, schedule = training.build_optimizer(model.parameters(), settings, steps)
 
     def step(i):
@@ -128,6 +137,35 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(folder):
     saved = torch.load(kept, weights_only=True)
     assert saved["next"] == 23
     assert all(torch.isfinite(tensor).all() for tensor in saved["state"]["model"].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "options"),
+    [
+        ("adam", torch.optim.Adam, {"betas": (0.9, 0.99)}),
+        ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.99)}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    ],
+)
+def test_channels_last_weights_are_updated_as_pytorch_updates_them(name, plain, options):
+    settings = SETTINGS.model_copy(update={"optimizer": name, "schedule": "constant"})
+    trained = []
+    for build in (
+        lambda weights: training.build_optimizer(weights, settings, 5)[0],
+        lambda weights: plain(weights, 0.05, weight_decay=0.01, foreach=False, **options),
+    ):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, (3, 2)), nn.Tanh(), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1))
+        model.to(memory_format=torch.channels_last)
+        optimizer = build(model.parameters())
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(torch.randn(2, 3, 6, 7)).exp().mean().backward()
+            optimizer.step()
+        trained.append(model.state_dict())
+    for weight, ours in trained[0].items():
+        torch.testing.assert_close(ours, trained[1][weight])
+    assert trained[0]["0.weight"].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_one_cycle_and_constant_schedules():

@@ -57,7 +57,7 @@ def test_every_declared_result_is_there(reproduced):
     assert margins["in_paper"].sum() == 3 * 21
     for density in DENSITIES:
         decisions = pd.read_parquet(reproduced / f"data/shapes/predictions/paper/M{density}.parquet")
-        assert len(decisions) == 3 * 8 + 27 * 4
+        assert len(decisions) == 3 * 12 + 27 * 4
         chosen = np.where(decisions["logit_circle"] > decisions["logit_square"], "circle", "square")
         assert (decisions["response"].astype(str) == chosen).all()
 

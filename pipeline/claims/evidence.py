@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from pydantic import ValidationError
+from scipy.stats import t
 
 from pipeline.claims.schema import Measure, first_error
+from pipeline.intervals import bounds_of
 from pipeline.params import Section
 from pipeline.psychometric import wilson
 from pipeline.stage import UserError
@@ -97,7 +101,10 @@ def recorded_runs(folder: Path = RECORDED) -> list[Run]:
 
 @lru_cache
 def _read(path: Path, _modified: int) -> Any:
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error}); a claim's `file` should be metrics or rows of a plot") from None
 
 
 def measure(asked: Measure, run: Run) -> Number:
@@ -136,9 +143,22 @@ def measure(asked: Measure, run: Run) -> Number:
     if low is None or high is None:
         raise UnmeasuredError(f"{run.name}: {asked.file}: {asked.value} has no interval (one run, or too few images)")
     if asked.runs is not None:
-        reach = (high - low) / 2 * (_count(asked.runs, content, asked.file) + 1) ** 0.5
+        runs = asked.runs if isinstance(asked.runs, int) else _at(content, asked.runs, asked.file)
+        reach = _further_run((high - low) / 2, runs, f"{asked.file}: {asked.runs}")
         low, high = value - reach, value + reach
     return Number(value, low, high)
+
+
+def _further_run(reach: float, runs: Any, where: str) -> float:
+    """Half the interval of one further training run, from that of the mean of several.
+
+    runs: their number, where `reach` covers them already; or what each of them gave, where it covers images only.
+    """
+    if not isinstance(runs, list):
+        return reach * (_whole(runs, where) + 1) ** 0.5
+    if len(runs) < 2:
+        raise UnmeasuredError(f"{where}: one training run, so what another would give is not known")
+    return math.hypot(reach, t.ppf(0.975, len(runs) - 1) * stdev(runs) * (1 + 1 / len(runs)) ** 0.5)
 
 
 def _interval(content: Any, asked: Measure) -> tuple[float | None, float | None]:
@@ -146,19 +166,21 @@ def _interval(content: Any, asked: Measure) -> tuple[float | None, float | None]
         return _at(content, asked.low, asked.file), _at(content, asked.high, asked.file)
     above, _, last = asked.value.rpartition(".")
     beside = _at(content, above, asked.file) if above else content
-    for low, high in ((f"{last}_low", f"{last}_high"), ("low", "high")):
-        if low in beside and high in beside:
-            return beside[low], beside[high]
+    if keys := bounds_of(last, beside):
+        return beside[keys[0]], beside[keys[1]]
     raise UserError(
         f"claims.yaml: {asked.file}: no interval beside {asked.value}; give low and high, of, or exact: true"
     )
 
 
 def _count(asked: str | int, content: Any, file: str) -> int:
-    """A number of trials or runs, or the one at a key."""
-    number = asked if isinstance(asked, int) else _at(content, asked, file)
+    """A number of trials, or the one at a key."""
+    return _whole(asked if isinstance(asked, int) else _at(content, asked, file), f"{file}: {asked}")
+
+
+def _whole(number: Any, where: str) -> int:
     if not isinstance(number, int) or number < 1:
-        raise UnmeasuredError(f"{file}: {asked} = {number!r} is no number of trials or runs")
+        raise UnmeasuredError(f"{where} = {number!r} is no number of trials or runs")
     return number
 
 

@@ -22,6 +22,21 @@ METRICS, TABLE, FIGURE = Path("metrics/claims.json"), Path("plots/claims.json"),
 COLOURS = {REPRODUCED: "#009E73", NOT: "#D55E00", CANNOT: "#bdbdbd"}
 
 
+def evidence(claim: Claim) -> str:
+    """What a statement is judged on, by the file that its number is in.
+
+    'definitions': formulas, and arithmetic on the document's own numbers, which need no experiment. 'published
+    answers': the trials of the documents' own observers, analysed anew (or the simulated ones in their place).
+    'experiments': what was drawn, trained and measured here. 'nothing', where nothing here can judge it.
+    """
+    if claim.measure is None:
+        return "nothing"
+    file = Path(claim.measure.file)
+    if file.name == "definitions.json":
+        return "definitions"
+    return "published answers" if "consistency/trials" in file.with_suffix("").as_posix() else "experiments"
+
+
 def row(document: str, name: str, claim: Claim, verdict: Verdict, first: bool) -> dict:
     """A verdict as a row of plots/claims.json. first: whether it is the claim's headline."""
     number, other, at = verdict.number, verdict.other, verdict.run
@@ -29,6 +44,7 @@ def row(document: str, name: str, claim: Claim, verdict: Verdict, first: bool) -
         "document": document,
         "claim": name,
         "kind": claim.kind,
+        "evidence": evidence(claim),
         "stand_in": claim.stand_in is not None,
         "headline": first,
         "verdict": verdict.verdict,
@@ -58,7 +74,7 @@ def verdicts(claims: dict[str, tuple[Document, dict[str, Claim]]], runs: list[Ru
 
 
 def summary(rows: list[dict]) -> dict:
-    """Counts of verdicts: on statements, in all and by document; on checks; and each claim's. For `dvc metrics`."""
+    """Counts of verdicts: on statements, in all, by document and by `evidence`; on checks; and each claim's."""
     headlines = [row for row in rows if row["headline"]]
     statements = [row for row in headlines if row["kind"] == "statement"]
 
@@ -70,6 +86,10 @@ def summary(rows: list[dict]) -> dict:
     return {
         "counts": counts(statements),
         "by_document": {name: counts([row for row in statements if row["document"] == name]) for name in documents},
+        "by_evidence": {
+            of: counts([row for row in statements if row["evidence"] == of])
+            for of in sorted({row["evidence"] for row in statements})
+        },
         "checks": counts([row for row in headlines if row["kind"] == "check"]),
         "claims": {f"{row['document']}/{row['claim']}": {"verdict": row["verdict"]} for row in headlines},
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 from collections import Counter
 from datetime import UTC, datetime
@@ -144,6 +145,12 @@ def spent() -> list[dict[str, Any]]:
     return [{"study": name, **study} for name, study in studies.items()] + [{"study": "all", **total}]
 
 
+def origin() -> str:
+    """Where the repository comes from, '' where nothing says it; without user and password: the page is passed on."""
+    found = subprocess.run(["git", "config", "--get", "remote.origin.url"], capture_output=True, text=True)
+    return re.sub("//[^/?#]*@", "//", found.stdout.strip())
+
+
 def main() -> str:
     params, claims = load_params(), read_claims()
     if not (TABLE.exists() and METRICS.exists()):
@@ -154,13 +161,13 @@ def main() -> str:
         raise UserError(f"{TABLE}: is of another claims.yaml; 'dvc repro claims' makes it anew")
     headlines = [row for row in judged if row["headline"]]
     sections = [section(name, document, of, judged) for name, (document, of) in claims.items()]
-    origin = subprocess.run(["git", "config", "--get", "remote.origin.url"], capture_output=True, text=True)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("pipeline.claims") / "report.html").read_text())
     page = template.render(
         sections=sections,
         verdicts=VERDICTS,
         counts=Counter(row["verdict"] for row in headlines if row["kind"] == "statement"),
+        evidence=Counter((row["evidence"], row["verdict"]) for row in headlines if row["kind"] == "statement"),
         checks=Counter(row["verdict"] for row in headlines if row["kind"] == "check"),
         decided=sum(row["verdict"] != CANNOT for row in headlines),
         on_stand_ins=sum(row["stand_in"] and row["verdict"] != CANNOT for row in headlines),
@@ -169,7 +176,7 @@ def main() -> str:
         source=params.source,
         seed=params.seed,
         commit=commit(),
-        origin=origin.stdout.strip(),
+        origin=origin(),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         machine=machine(),
         versions=versions(),

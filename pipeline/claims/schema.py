@@ -1,12 +1,14 @@
 """claims.yaml -> typed, validated claims; a published table becomes a claim a cell.
 
-An unknown key, a missing one, a rule that cannot be applied or a table whose rows do not fit its columns is an
-error that names it.
+An unknown key, a missing one, a rule that cannot be applied, a table whose rows do not fit its columns or words that no
+cell of it has are errors that name it.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -28,9 +30,10 @@ class Measure(Section):
     file: JSON that a stage or a recorded run wrote. rows: the key of the list in it, where the file is not itself one.
     where: of a list, the one row that has these values. value: the key of the number, with dots between levels. The
     interval is, whichever is given: the keys `low` and `high` (by default '<value>_low' and '<value>_high', else 'low'
-    and 'high' beside the value); Wilson's, of a share of `of` trials (a key or a number); or none, where the number is
-    `exact`. runs: the value is a mean of so many training runs (a key or a number) and the published one a single
-    run's: the interval is widened to that of one further run.
+    and 'high' right after the value); Wilson's, of a share of `of` trials (a key or a number); or none, where the
+    number is `exact`. runs: the value is a mean of several training runs and the published one a single run's, so the
+    interval is widened to that of one further run. It is how many there are (a key or a number), where the interval
+    covers runs; or the key of a list of what each gave, where it covers images only.
     """
 
     file: str
@@ -53,7 +56,7 @@ class Measure(Section):
 
 
 class Rule(Section):
-    """What makes a statement reproduced; one of these (README, 'Claims', says how intervals are read).
+    """What makes a statement reproduced; one of these (README, 'What holds?', says how intervals are read).
 
     above, below: a number, or another measure. within: two bounds. equals: the published number; tolerance: the
     widest half interval with which that can be told; rounding: half of its last digit. undefined: the number should
@@ -176,32 +179,85 @@ def cell_name(table: str, words: list[str], column: str) -> str:
 
 
 def cells(name: str, table: Table) -> Iterator[tuple[str, Claim]]:
-    """A claim for each cell of a table, by its name. Raises ValueError where a row has another number of cells."""
+    """A claim for each cell of a table, by its name.
+
+    Raises ValueError where a row has another number of cells, or the table speaks of what none of them has.
+    """
     for line, words, numbers in rows(table):
         if len(words) != len(table.keys) or len(numbers) != len(table.columns):
             raise ValueError(f"{name}: '{line}' should be {len(table.keys)} words and {len(table.columns)} numbers")
+    _check_words(name, table)
+    for _, words, numbers in rows(table):
         row = dict(zip(table.keys, words, strict=True))
         for column, number in zip(table.columns, numbers, strict=True):
-            cell = {**row, "column": column}
-            published = None if number == "NaN" else float(number)
-            content: dict[str, Any] = {"where": table.where, "published": "NaN" if published is None else published}
-            if published is None:
-                content["rule"] = {"undefined": True}
-            elif table.sign:
-                content["rule"] = {"above" if published > 0 else "below": 0}
-            else:
-                reach = table.tolerance.get(column) if isinstance(table.tolerance, dict) else table.tolerance
-                content["rule"] = {"equals": published, "tolerance": reach, "rounding": table.rounding}
-            names = {**cell, **_translated(table, cell), "published": number}
-            content |= _filled(table.claim, names)
-            for override in table.overrides:
-                match = override["match"]
-                if all(str(cell[key]) in map(str, _listed(wanted)) for key, wanted in match.items()):
-                    content |= _filled({key: value for key, value in override.items() if key != "match"}, names)
             try:
-                yield cell_name(name, words, column), Claim.model_validate(content)
+                yield cell_name(name, words, column), _claim(table, {**row, "column": column}, number)
             except ValidationError as error:
                 raise ValueError(f"{cell_name(name, words, column)}: {first_error(error)}") from None
+            except ValueError as error:
+                raise ValueError(f"{cell_name(name, words, column)}: {error}") from None
+
+
+def _claim(table: Table, cell: dict[str, str], number: str) -> Claim:
+    """What one cell states. cell: its words and its column."""
+    try:
+        published = None if number == "NaN" else float(number)
+    except ValueError:
+        raise ValueError(f"'{number}' should be a number or NaN") from None
+    content: dict[str, Any] = {"where": table.where, "published": "NaN" if published is None else published}
+    if published is None:
+        content["rule"] = {"undefined": True}
+    elif table.sign:
+        content["rule"] = {"above" if published > 0 else "below": 0}
+    else:
+        reach = table.tolerance.get(cell["column"]) if isinstance(table.tolerance, dict) else table.tolerance
+        content["rule"] = {"equals": published, "tolerance": reach, "rounding": table.rounding}
+    names = {**cell, **_translated(table, cell), "published": number}
+    content |= _filled(table.claim, names)
+    for override in table.overrides:
+        if _matches(override, cell):
+            content |= _filled({key: value for key, value in override.items() if key != "match"}, names)
+    return Claim.model_validate(content)
+
+
+def _matches(override: dict[str, Any], cell: dict[str, str]) -> bool:
+    return all(cell[str(key)] in map(str, _listed(wanted)) for key, wanted in override["match"].items())
+
+
+def _check_words(name: str, table: Table) -> None:
+    """Raises ValueError where a row is there twice, or `words`, `tolerance` or an override is of no cell's words."""
+    of_rows = [tuple(words) for _, words, _ in rows(table)]
+    if twice := [words for words, count in Counter(of_rows).items() if count > 1]:
+        raise ValueError(f"{name}: cells: there should be one row of '{' '.join(twice[0])}', found several")
+    of_cells = [
+        dict(zip([*table.keys, "column"], [*words, c], strict=True)) for words in of_rows for c in table.columns
+    ]
+    there = {key: list(dict.fromkeys(cell[key] for cell in of_cells)) for key in [*table.keys, "column"]}
+    for given, meanings in table.words.items():
+        for word in meanings:
+            _check_one(f"{name}: words.{given}", word, [word for words in there.values() for word in words])
+    for column in table.tolerance if isinstance(table.tolerance, dict) else []:
+        _check_one(f"{name}: tolerance", column, table.columns)
+    for number, override in enumerate(table.overrides, start=1):
+        where = f"{name}: overrides, entry {number}"
+        for key in override:
+            _check_one(where, key, ["match", *Claim.model_fields])
+        match = override.get("match")
+        if not isinstance(match, dict):
+            raise ValueError(f"{where}: match should say which cells, by {', '.join(there)}; found {match!r}")
+        for key, wanted in match.items():
+            _check_one(f"{where}: match", key, list(there))
+            for word in _listed(wanted):
+                _check_one(f"{where}: match.{key}", word, there[str(key)])
+        if not any(_matches(override, cell) for cell in of_cells):
+            raise ValueError(f"{where}: match: no cell has all of {match}")
+
+
+def _check_one(where: str, found: Any, allowed: list[str]) -> None:
+    if str(found) not in allowed:
+        close = difflib.get_close_matches(str(found), allowed, n=1)
+        meant = f"; did you mean '{close[0]}'?" if close else ""
+        raise ValueError(f"{where}: '{found}' is none of {', '.join(allowed)}{meant}")
 
 
 def _listed(wanted: Any) -> list:
@@ -219,16 +275,18 @@ def _translated(table: Table, cell: dict[str, str]) -> dict[str, Scalar]:
 
 
 def _filled(content: Any, names: dict[str, Scalar]) -> Any:
-    """Content with '{name}' replaced; what is nothing but one name keeps its type."""
+    """Content with '{name}' replaced; what is nothing but one name keeps its type. Raises ValueError at other names."""
     match content:
         case dict():
             return {key: _filled(value, names) for key, value in content.items()}
         case list():
             return [_filled(value, names) for value in content]
         case str():
-            if (whole := re.fullmatch(r"\{(\w+)\}", content)) and whole[1] in names:
+            for name in re.findall(r"\{(\w+)\}", content):
+                _check_one(f"'{content}'", name, list(names))
+            if whole := re.fullmatch(r"\{(\w+)\}", content):
                 return names[whole[1]]
-            return re.sub(r"\{(\w+)\}", lambda m: str(names.get(m[1], m[0])), content)
+            return re.sub(r"\{(\w+)\}", lambda m: str(names[m[1]]), content)
         case _:
             return content
 
@@ -242,8 +300,12 @@ def first_error(error: ValidationError) -> str:
 
 def read_claims(path: str | Path = CLAIMS) -> dict[str, tuple[Document, dict[str, Claim]]]:
     """Every document with its claims, tables included. Raises UserError where the file is not one of claims."""
+    content = read_yaml(path)
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: should be documents by name ('shapes-paper: ...'), found a {type(content).__name__}")
     found = {}
-    for name, entry in (read_yaml(path) or {}).items():
+    for name, entry in content.items():
         try:
             document = Document.model_validate(entry)
             found[name] = (document, dict(document.all_claims()))

@@ -37,6 +37,7 @@ from pipeline.consistency.pairs import (
     group_means,
     observer_times,
     pair_weights,
+    repetition,
 )
 from pipeline.params import ConsistencySet, load_params
 from pipeline.predictions import read_predictions
@@ -131,7 +132,7 @@ def analyse_experiment(
     )
     tables = {
         "pairs": pairs,
-        "groups": _groups(pairs, membership, drawn, pair_weights(times)),
+        "groups": _groups(pairs, membership, drawn, pair_weights(times), repetition(settings)),
         "conditions": _by_condition(experiment, parts, counts, membership, drawn),
         "observers": _observers(experiment, observers, pairs, trials),
     }
@@ -139,15 +140,22 @@ def analyse_experiment(
         tables["distances"] = _distances(experiment, observers, pairs, drawn)
     if gap := closing(observers, pooled.kappa, drawn.kappa, times):
         tables["gap"] = pd.DataFrame([{"experiment": experiment, **gap}])
-        tables["imagenet"] = by_imagenet_accuracy(observers, pooled.kappa).assign(experiment=experiment)
+        tables["imagenet"] = by_imagenet_accuracy(observers, pooled.kappa, drawn.kappa, times).assign(
+            experiment=experiment
+        )
     return tables
 
 
-def _groups(pairs: pd.DataFrame, membership: pd.DataFrame, drawn: Resamples, weights: np.ndarray) -> pd.DataFrame:
+def _groups(
+    pairs: pd.DataFrame, membership: pd.DataFrame, drawn: Resamples, weights: np.ndarray, again: str | None
+) -> pd.DataFrame:
+    """Mean kappa of each kind of pair, and within conditions also how far it lies from that of mere repetitions."""
     matrix = membership.to_numpy(float)
     drawn_kappas = {"kappa": drawn.kappa, "within": drawn.within}
     over_trials = {name: interval(group_means(values, matrix)) for name, values in drawn_kappas.items()}
-    over_both = {name: interval(group_means(values, matrix, weights)) for name, values in drawn_kappas.items()}
+    resampled = {name: group_means(values, matrix, weights) for name, values in drawn_kappas.items()}
+    over_both = {name: interval(values) for name, values in resampled.items()}
+    repeated = list(membership.columns).index(again) if again in membership.columns else None
     rows = []
     for i, label in enumerate(membership.columns):
         these = pairs[membership[label].to_numpy()]
@@ -167,6 +175,12 @@ def _groups(pairs: pd.DataFrame, membership: pd.DataFrame, drawn: Resamples, wei
             row[f"{name}_low"], row[f"{name}_high"] = over_trials[name][0][i], over_trials[name][1][i]
             row[f"{name}_low_observers"] = over_both[name][0][i] if enough else np.nan
             row[f"{name}_high_observers"] = over_both[name][1][i] if enough else np.nan
+        if repeated not in (None, i) and enough:
+            row["from_repetition"] = (
+                row["kappa_within"] - pairs.loc[membership[again].to_numpy(), "kappa_within"].mean()
+            )
+            bounds = interval(resampled["within"][:, i] - resampled["within"][:, repeated])
+            row["from_repetition_low"], row["from_repetition_high"] = bounds
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -289,10 +303,15 @@ def summary(tables: dict[str, pd.DataFrame], settings: ConsistencySet) -> dict:
             "undefined": int(pairs["kappa"].isna().sum()),
             "groups": {row["pair"]: {c: row[c] for c in columns} for _, row in groups.iterrows()},
             "most_consistent": {},
+            "least_consistent": {},
         }
         for label, rows in pairs.dropna(subset=["kappa"]).groupby("pair"):
-            best = rows.loc[rows["kappa"].idxmax()]
-            entry["most_consistent"][label] = {"observers": f"{best['first']}, {best['second']}", **_kappa(best)}
+            for which, place in (("most", rows["kappa"].idxmax()), ("least", rows["kappa"].idxmin())):
+                pair = rows.loc[place]
+                entry[f"{which}_consistent"][label] = {
+                    "observers": f"{pair['first']}, {pair['second']}",
+                    **_kappa(pair),
+                }
         for watched in settings.watch:
             row = pairs[pairs[["first", "second"]].isin(watched).all(axis=1)]
             if len(row):

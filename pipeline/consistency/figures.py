@@ -177,10 +177,11 @@ def by_distance(folder: Path, distances: pd.DataFrame, attribute: str) -> bool:
     return True
 
 
-def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame) -> bool:
+def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame, gaps: pd.DataFrame) -> bool:
     """Networks' kappa with people against their ImageNet accuracy (the article's plot), with the line of `gap.closing`.
 
-    And the means of two people and of two networks, with intervals over trials and observers.
+    And the means of two people and of two networks. Intervals are over trials and observers; of a network, over trials
+    and people.
     """
     if networks.empty:
         return False
@@ -189,15 +190,17 @@ def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame) -> b
         for ax, experiment in zip(axes.flat, experiments, strict=True):
             rows = networks[networks["experiment"] == experiment]
             means = groups[groups["experiment"] == experiment].set_index("pair")
-            x = rows["imagenet_top5"].to_numpy()
+            gap = gaps[gaps["experiment"] == experiment].iloc[0]
             for colour, pair in zip(COLOURS[1:], ("person - person", "cnn - cnn"), strict=False):
                 row = means.loc[pair]
                 ax.axhline(row["kappa"], color=colour, label=f"{pair}, mean")
                 bounds = row[["kappa_low_observers", "kappa_high_observers"]].astype(float)
                 ax.axhspan(*bounds, color=colour, alpha=0.12, lw=0)
-            ax.plot(x, rows["kappa_with_people"], "o", color=COLOURS[0], label="cnn - person, a network each")
-            ends = np.array([x.min(), x.max()])
-            ax.plot(ends, np.polyval(np.polyfit(x, rows["kappa_with_people"], 1), ends), color=COLOURS[0], ls="--")
+            x, y = rows["imagenet_top5"], rows["kappa_with_people"]
+            reach = [y - rows["kappa_with_people_low"], rows["kappa_with_people_high"] - y]
+            ax.errorbar(x, y, reach, fmt="o", color=COLOURS[0], lw=1, label="cnn - person, a network each")
+            ends = gap["kappa_of_people"] - gap[["gap_least", "gap_most"]].astype(float)
+            ax.plot(gap[["accuracy_least", "accuracy_most"]].astype(float), ends, color=COLOURS[0], ls="--")
             ax.axhline(0, color="#888888", lw=1, ls=":")
             ax.set(title=_short(experiment), xlabel="ImageNet accuracy (top-5)")
             ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -222,7 +225,7 @@ def main(name: str) -> str:
     by_accuracy(folder, read_table(name, "observers"), read_table(name, "groups"), pairs)
     matrix(folder, pairs)
     drawn = 3 + by_condition(folder, read_table(name, "conditions"), pairs)
-    drawn += by_imagenet(folder, read_table(name, "imagenet"), read_table(name, "groups"))
+    drawn += by_imagenet(folder, *(read_table(name, table) for table in ("imagenet", "groups", "gap")))
     drawn += by_distance(folder, read_table(name, "distances"), sets[name].distance or "")
     return f"{drawn} figures"
 

@@ -73,16 +73,22 @@ def closing(observers: Observers, kappa: np.ndarray, drawn: np.ndarray, times: n
     }
 
 
-def by_imagenet_accuracy(observers: Observers, kappa: np.ndarray) -> pd.DataFrame:
-    """A row a network: its ImageNet accuracy, its mean kappa with people [pairs], and that of two people beside it."""
+def by_imagenet_accuracy(observers: Observers, kappa: np.ndarray, drawn: np.ndarray, times: np.ndarray) -> pd.DataFrame:
+    """A row a network: its ImageNet accuracy, its mean kappa with people [pairs], and that of two people beside it.
+
+    '_low' and '_high' are 95% over trials and people, as in `closing`.
+    """
     networks, people = networks_and_people(observers)
     between, among = _with_people(kappa[None], np.ones((1, len(observers.names))), networks, people)
+    low, high = interval(_with_people(drawn, times, networks, people)[0])
     names = observers.names[networks]
     return pd.DataFrame(
         {
             "network": names,
             "imagenet_top5": [IMAGENET_TOP5[name] for name in names],
             "kappa_with_people": between[0],
+            "kappa_with_people_low": low,
+            "kappa_with_people_high": high,
             "kappa_of_people": among[0],
         }
     )

@@ -64,6 +64,11 @@ def _difference(a: np.ndarray, b: np.ndarray, columns: list[str]) -> str:
     return "other " + " and ".join(differ)
 
 
+def repetition(settings: ConsistencySet) -> str | None:
+    """The label of pairs that are mere repetitions of one another; None where pairs are compared by groups."""
+    return f"other {settings.observers[-1]}" if settings.compare == "differences" else None
+
+
 @dataclass(frozen=True)
 class Resamples:
     """kappa, within: [resamples, pairs], of all trials and within conditions.

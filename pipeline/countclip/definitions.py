@@ -77,6 +77,9 @@ def accuracies() -> dict:
         "best_over_baseline_verdict": gain["verdict"],
         "all_are_whole_images_of_509": float(np.mean(whole)),
         "images_missing": COUNTBENCH - IMAGES,
+        "count_plus_below_baseline": {
+            column: sum(row.published[column] < BASELINE for row in TABLE if row.plus) for column in ("last", "best")
+        },
         "statements": signs,
     }
 

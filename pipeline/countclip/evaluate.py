@@ -25,10 +25,13 @@ from pipeline.countclip.scores import accuracy, answers, ask, measures
 from pipeline.countclip.tokens import tokenize
 from pipeline.params import load_params
 from pipeline.predictions import write_predictions
+from pipeline.psychometric import agresti_min, newcombe
 from pipeline.shards import read_shard
 from pipeline.stage import run, write_json
 
 BASELINE = "pretrained"
+FEW_PAIRS = 7  # from this number on the paper had fewer than 20 pairs of each to learn from (section 5)
+WITH_INTERVAL = {"": "accuracy", "_low": "low", "_high": "high"}
 
 
 def trials(name: str, benchmark: Benchmark, similarity: Tensor) -> pd.DataFrame:
@@ -51,17 +54,44 @@ def trials(name: str, benchmark: Benchmark, similarity: Tensor) -> pd.DataFrame:
 
 
 def paired(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    """McNemar's exact test of right answers [N], bool, to the same images: gained, lost, log10 of the two-sided p."""
+    """What two networks' right answers [N], bool, to the same images say of their difference.
+
+    gained, lost: images; log10_p: of McNemar's exact test, two-sided; change: of the share of right answers, with
+    Agresti and Min's 95% interval.
+    """
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    return {"gained": gained, "lost": lost, "log10_p": float(np.log10(p))}
+    low, high = agresti_min(gained, lost, len(before))
+    return {
+        "gained": gained,
+        "lost": lost,
+        "log10_p": float(np.log10(p)),
+        "change": (gained - lost) / len(before),
+        "change_low": low,
+        "change_high": high,
+    }
+
+
+def youden(positive: np.ndarray, called: np.ndarray) -> dict[str, float | None]:
+    """Youden's J of bool [N], the share called so of the positive less that of the others, with Newcombe's interval.
+
+    0 for who calls both alike often, as by guessing; None where either are none.
+    """
+    shares = []
+    for of in (positive, ~positive):
+        if not of.any():
+            return {"youden": None, "youden_low": None, "youden_high": None}
+        found = accuracy(int(called[of].sum()), int(of.sum()))
+        shares.append((found["accuracy"], found["low"], found["high"]))
+    low, high = newcombe(*shares)
+    return {"youden": shares[0][0] - shares[1][0], "youden_low": low, "youden_high": high}
 
 
 @torch.no_grad()
-def zero_shot_accuracy(
+def named_rightly(
     model: nn.Module, pixels: Tensor, names: list[str], templates: list[str], right: list[str]
-) -> dict:
-    """Share of images [N, 3, S, S] whose class, of `names`, is named rightly, with Wilson's 95% interval.
+) -> np.ndarray:
+    """Of which images [N, 3, S, S] the class, of `names`, is named rightly: bool [N].
 
     A class is the mean embedding of its name in all templates, as open_clip builds zero-shot classifiers.
     """
@@ -78,8 +108,7 @@ def zero_shot_accuracy(
         device=model.logit_scale.device,
     )  # [D, classes]
     chosen = (normalize(clip.embed_images(model, pixels), dim=-1) @ classes).argmax(dim=1).tolist()
-    correct = sum(names[place] == name for place, name in zip(chosen, right, strict=True))
-    return accuracy(correct, len(right))
+    return np.array([names[place] == name for place, name in zip(chosen, right, strict=True)])
 
 
 def main() -> str:
@@ -98,6 +127,7 @@ def main() -> str:
     rows: list[dict] = []
     by_number: list[dict] = []
     correct: dict[str, np.ndarray] = {}
+    classified: dict[str, np.ndarray] = {}
     for name in [BASELINE, *sorted(path.stem for path in FINETUNED.glob("*.safetensors"))]:
         if name != BASELINE:
             training.load_weights(FINETUNED / f"{name}.safetensors", model)
@@ -105,20 +135,33 @@ def main() -> str:
         write_predictions(PREDICTIONS / f"{name}.parquet", these)
         write_json(PLOTS / "confusion" / f"{name}.json", these[["number", "answered"]].to_dict("records"))
         found = measures(these["number"], these["answered"])
-        by_number += [{"weights": name, "number": int(n), **values} for n, values in found["by_class"].items()]
+        by_number += [
+            {
+                "weights": name,
+                "number": number,
+                **found["by_class"][str(number)],
+                **youden((these["number"] == number).to_numpy(), (these["answered"] == number).to_numpy()),
+            }
+            for number in NUMBERS
+        ]
         measured = {key: found[key] for key in ("images", "accuracy", "low", "high", "mean_absolute_deviation")}
         correct[name] = these["correct"].to_numpy()
+        rare = accuracy(int((these["answered"] >= FEW_PAIRS).sum()), len(these))
+        measured |= {f"answered_7_to_10{end}": rare[key] for end, key in WITH_INTERVAL.items()}
         rows.append({"weights": name, **measured, **paired(correct[BASELINE], correct[name])})
         if classes:
             with training.autocast(precision, device):
-                rows[-1]["zero_shot"] = zero_shot_accuracy(model, pixels, **classes, right=right)
+                classified[name] = named_rightly(model, pixels, **classes, right=right)
+            rows[-1]["zero_shot"] = {
+                **accuracy(int(classified[name].sum()), len(right)),
+                **paired(classified[BASELINE], classified[name]),
+            }
     write_json(PLOTS / "by_number.json", by_number)
     write_json(PLOTS / "measures.json", rows)
     accuracies = {row["weights"]: row["accuracy"] for row in rows}
 
     def with_interval(found: dict[str, dict]) -> dict[str, float]:
-        names = {"": "accuracy", "_low": "low", "_high": "high"}
-        return {f"{name}{end}": row[key] for name, row in found.items() for end, key in names.items()}
+        return {f"{name}{end}": row[key] for name, row in found.items() for end, key in WITH_INTERVAL.items()}
 
     # few numbers, for `dvc exp show`; all else is in plots/countclip/measures.json
     headline = {

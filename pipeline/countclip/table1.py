@@ -126,21 +126,52 @@ def paired_test(better: np.ndarray, worse: np.ndarray, seed: int) -> dict:
     return {"difference": difference.mean(), "low": low, "high": high, "p": test.pvalue}
 
 
-def with_runs(test: dict, better: list[float], worse: list[float]) -> dict:
-    """The test with bounds that take other training runs into account too: 'low_runs', 'high_runs'.
+def reach_over_runs(low: float, high: float, *runs: list[float]) -> float | None:
+    """Half a 95% interval that takes other images and other training runs into account.
 
-    better, worse: accuracy of each run, 0..1. To the squared reach over images comes that over runs, Student's t with
-    the runs' own spread; None where a configuration has one run, but for the pre-trained network, which has no runs.
+    low, high: the interval over images. runs: of each mean that takes part, what each run gave; one value has no
+    spread, as the pre-trained network, which has no runs. To the squared reach over images comes that over runs,
+    Student's t with the runs' own spread; None where nothing was run twice.
     """
-    squared, free = 0.0, 0
-    for runs in (better, worse):
-        if len(runs) > 1:
-            squared += float(np.var(runs, ddof=1)) / len(runs)
-            free += len(runs) - 1
-    if len(better) < 2 or not free:
+    several = [values for values in runs if len(values) > 1]
+    if not several:
+        return None
+    squared = sum(float(np.var(values, ddof=1)) / len(values) for values in several)
+    free = sum(len(values) - 1 for values in several)
+    return math.hypot((high - low) / 2, t.ppf(0.975, free) * squared**0.5)
+
+
+def with_runs(test: dict, better: list[float], worse: list[float]) -> dict:
+    """The test with 'low_runs' and 'high_runs', see `reach_over_runs`; None where `better` was run once."""
+    reach = reach_over_runs(test["low"], test["high"], better, worse) if len(better) > 1 else None
+    if reach is None:
         return {**test, "low_runs": None, "high_runs": None}
-    reach = math.hypot((test["high"] - test["low"]) / 2, t.ppf(0.975, free) * squared**0.5)
     return {**test, "low_runs": test["difference"] - reach, "high_runs": test["difference"] + reach}
+
+
+def row(configuration: Configuration, column: str, correct: np.ndarray, seed: int) -> dict:
+    """A cell of Table 1, in per cent, of correct answers [runs, images].
+
+    'low' and 'high' are over images, with the runs that were made; 'low_runs' and 'high_runs' over both, None where
+    there is one run.
+    """
+    mean = correct.mean(axis=0)
+    rng = np.random.default_rng(seed)
+    interval = bootstrap((mean,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
+    runs = (100 * correct.mean(axis=1)).tolist()
+    accuracy, low, high = 100 * mean.mean(), 100 * interval.low, 100 * interval.high
+    reach = reach_over_runs(low, high, runs)
+    return {
+        "configuration": configuration.name,
+        "column": column,
+        "published": configuration.published[column],
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "low_runs": None if reach is None else accuracy - reach,
+        "high_runs": None if reach is None else accuracy + reach,
+        "runs": runs,
+    }
 
 
 def experiment(configuration: Configuration, number: int) -> str:
@@ -189,24 +220,10 @@ def summary(trials: dict[str, list[pd.DataFrame]], seed: int) -> dict:
     trials: '<configuration>/<column>' -> a table a run; 'pretrained' has one.
     """
     correct = {key: np.stack([t["correct"].to_numpy(float) for t in runs]) for key, runs in trials.items()}
-    rows = []
-    for configuration, column in product(TABLE, COLUMNS):
-        runs = correct[f"{configuration.name}/{column}"]
-        mean = runs.mean(axis=0)
-        interval = bootstrap(
-            (mean,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
-        )
-        rows.append(
-            {
-                "configuration": configuration.name,
-                "column": column,
-                "published": configuration.published[column],
-                "accuracy": 100 * mean.mean(),
-                "low": 100 * interval.confidence_interval.low,
-                "high": 100 * interval.confidence_interval.high,
-                "runs": (100 * runs.mean(axis=1)).tolist(),
-            }
-        )
+    rows = [
+        row(configuration, column, correct[f"{configuration.name}/{column}"], seed)
+        for configuration, column in product(TABLE, COLUMNS)
+    ]
     tests = []
     for (statement, pairs), column in product(STATEMENTS.items(), COLUMNS):
         for better, worse in pairs:

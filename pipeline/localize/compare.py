@@ -4,7 +4,9 @@
 
 Intervals are 95%: Wilson's for proportions, bootstrap percentiles for the psychometric fits, Student's for means over
 images. They cover the sampling of test images, not of training runs. Every counter is compared with the classifier
-on the same images by McNemar's exact test, p by Holm's method over all counters and densities.
+on the same images by McNemar's exact test. p is adjusted by Holm's method in three families: each counter at each
+density, all its margins but 0 together (with three of each, nine questions); each counter at each single margin; and
+what true masks would give, margins and all.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import json
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 from torch.nn.functional import cross_entropy
 from torchmetrics.detection import MeanAveragePrecision
 
@@ -37,7 +39,7 @@ from pipeline.localize.scenes import KINDS, load
 from pipeline.localize.summaries import mean_with_interval
 from pipeline.params import Params, load_params
 from pipeline.predictions import COLUMNS, read_predictions, write_predictions
-from pipeline.psychometric import describe, rates
+from pipeline.psychometric import agresti_min, describe, rates
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_json
 
@@ -91,7 +93,11 @@ def test_table(by_condition: pd.DataFrame, observers: list[str], params: Params)
 
 
 def count_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFrame:
-    """How far the counts are off, by observer and test set: shapes an image, of both kinds."""
+    """How far the counts are off, by observer and test set, in shapes: means over images.
+
+    error: without sign, the mean of the two kinds; difference_error: of circles - squares, without sign;
+    too_many: of both kinds together, below 0 where too few are counted.
+    """
     rows = []
     for name, answered in answers.items():
         if "counted_circles" not in answered:
@@ -192,14 +198,16 @@ def paired_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
 
     Without the ties, to answer always the same is right on half of the images; with them, 'square' on more. The
     interval of the gain is Agresti and Min's (2005) for paired proportions. p is undefined where there is no trial.
+    p_holm: p adjusted within the row's family, of the three above.
     """
     right = {name: rows.set_index(KEY)["correct"] for name, rows in answers.items()}
     rows = []
     for name in [name for name in answers if name != CLASSIFY]:
         pairs = pd.concat({"mine": right[name], "theirs": right[CLASSIFY]}, axis=1).dropna().astype(bool)
         for density in params.shapes.margin_densities:
-            decided = [margin for margin in sorted(params.shapes.margins) if margin]
-            for margins in (decided, *([margin] for margin in sorted(params.shapes.margins))):
+            margins_by_label = {ALL_BUT_TIES: [margin for margin in sorted(params.shapes.margins) if margin]}
+            margins_by_label |= {str(margin): [margin] for margin in sorted(params.shapes.margins)}
+            for label, margins in margins_by_label.items():
                 asked = [margin_name(density, margin) for margin in margins]
                 these = pairs[pairs.index.get_level_values("condition").isin(asked)]
                 gained = int((these["mine"] & ~these["theirs"]).sum())
@@ -209,7 +217,7 @@ def paired_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
                     {
                         "counter": name,
                         "density": density,
-                        "margin": ALL_BUT_TIES if margins == decided else str(margins[0]),
+                        "margin": label,
                         "images": len(these),
                         "only_counter_right": gained,
                         "only_classifier_right": lost,
@@ -232,15 +240,6 @@ def paired_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
 def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided p of as many trials that only one, or only the other, got right."""
     return binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-
-
-def agresti_min(gained: int, lost: int, total: int) -> tuple[float, float]:
-    """95% interval of (gained - lost) / total for paired proportions: Wald's with half a trial more in each cell."""
-    if not total:
-        return np.nan, np.nan
-    b, c, n = gained + 0.5, lost + 0.5, total + 2
-    spread = norm.ppf(0.975) * np.sqrt(b + c - (b - c) ** 2 / n) / n
-    return (b - c) / n - spread, (b - c) / n + spread
 
 
 def cost_table(params: Params) -> pd.DataFrame:

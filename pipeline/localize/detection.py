@@ -24,9 +24,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from pipeline.localize.counter import Counter
 from pipeline.localize.network import LEVELS, Pyramid, as_input
-from pipeline.localize.scenes import KINDS, Shapes
+from pipeline.localize.scenes import CLASSES, Shapes
 
-CLASSES = 1 + len(KINDS)  # and background
 MOST = 1000  # boxes an image, at most
 CANDIDATES = 4000  # of a kind, before those that overlap are dropped
 LEAST_SCORE = 0.02  # of a box that is kept, for the curve of precision against recall

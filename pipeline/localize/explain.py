@@ -2,8 +2,10 @@
 
     python -m pipeline.localize.explain
 
-Of the shapes study's networks, each on test images of its density, for the class that it chose; against the same
-network with random weights. Intervals are 95%, over images: Wilson's of 'pointing', a share; else Student's.
+Of the shapes study's networks, each on test images of its density, for the class that it chose; against networks with
+random weights: an image's control is the mean over those of 10 (LIME: of 2) that gave it a map; of 'deletion' and
+'insertion', which ask the trained network 20 times, it is one of these, in turn. Intervals are 95%, over images, and of
+'random' and 'gain' over networks too: Wilson's of 'pointing', a share, over images only; else Student's.
 """
 
 from __future__ import annotations
@@ -19,19 +21,21 @@ from pipeline import training
 from pipeline.localize import heat
 from pipeline.localize.network import as_input, resnet18
 from pipeline.localize.paths import HEAT_MAPS, METRICS, PLOTS, network_of, network_weights, test_name
-from pipeline.localize.scenes import CIRCLE, SQUARE, Scenes, load
-from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
+from pipeline.localize.scenes import BACKGROUND, CIRCLE, SQUARE, Scenes, load
+from pipeline.localize.summaries import mean_of_draws, mean_with_interval, share_of_draws, share_with_interval
 from pipeline.params import Params, load_params
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
 from pipeline.tiny_maps import quicken
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
-MEASURES = ("chosen", "other", "background", "chosen_over_area", "pointing", "iou", "deletion", "insertion")
+MEASURES = (*heat.location_measures("chosen"), "deletion", "insertion")
 SHOWN = 6  # images of the sheet of pictures
 
 
-def heat_maps(network: nn.Module, inputs: Tensor, target: Tensor, params: Params) -> dict[str, np.ndarray]:
+def heat_maps(
+    network: nn.Module, inputs: Tensor, target: Tensor, params: Params, with_lime: bool = True
+) -> dict[str, np.ndarray]:
     """Energies [N, H, W] by method, of inputs [N, 1, H, W] and the class [N] that is to be explained."""
     side = inputs.shape[-1]
     maps = {
@@ -41,9 +45,11 @@ def heat_maps(network: nn.Module, inputs: Tensor, target: Tensor, params: Params
     with torch.no_grad():
         last = nn.Sequential(*list(network.children())[:-2])(inputs)  # all but the pooling and the dense layer
     maps["cam"] = heat.energies(heat.cam(last, network.fc.weight.detach()[target]), side)
+    if not with_lime:
+        return maps
     grid, samples, weights = params.localize.grid, params.at_scale.localize.lime_samples, []
     for i, (image, c) in enumerate(zip(inputs, target, strict=True)):
-        # the same squares are taken away for both networks
+        # the same squares are taken away for all networks
         torch.manual_seed(int(item_rng(params.seed, f"localize/explain/{i}").integers(2**63)))
         with torch.no_grad():
             weights.append(heat.lime(network, image, int(c), grid, samples))
@@ -52,62 +58,92 @@ def heat_maps(network: nn.Module, inputs: Tensor, target: Tensor, params: Params
 
 
 def measure(
-    network: nn.Module, scenes: Scenes, inputs: Tensor, chosen: Tensor, maps: dict[str, np.ndarray], seed: int
+    network: nn.Module,
+    scenes: Scenes,
+    inputs: Tensor,
+    chosen: Tensor,
+    maps: dict[str, np.ndarray],
+    seed: int,
+    draw: int | None = None,
+    tested: set[tuple[str, str]] | None = None,
 ) -> pd.DataFrame:
-    """One row an image and method: how the energy lies on the shapes of the chosen kind, and what it is good for."""
+    """One row an image and method: how the energy lies on the shapes of the chosen kind, and what it is good for.
+
+    maps: of `heat_maps`, by the trained network or by this draw of those with random weights; tested: the methods and
+    images of which deletion and insertion were measured with a map of an earlier draw, added to here.
+    """
     side, rows = inputs.shape[-1], []
+    stream = "localize/explain" if draw is None else f"localize/explain/random-{draw}"
     masks = [shapes.mask(side) for shapes in scenes.shapes]
     for method, energy in maps.items():
         for i, (key, mask) in enumerate(zip(scenes.keys, masks, strict=True)):
             label = (SQUARE, CIRCLE)[int(chosen[i])]
-            mine, others = mask == label, (mask != label) & (mask > 0)
+            mine, others = mask == label, (mask != label) & (mask != BACKGROUND)
             if not mine.any():  # no pixel of the kind that it chose
                 continue
-            rng = item_rng(seed, f"localize/explain/{method}/{key}")
-            found = heat.location(energy[i], mine, rng)
-            defined = bool(energy[i].any())
-            rows.append(
-                {
-                    "image": key,
-                    "method": method,
-                    "chosen": found["share"],
-                    "other": energy[i][others].sum() if defined else np.nan,
-                    "background": energy[i][mask == 0].sum() if defined else np.nan,
-                    "chosen_over_area": found["share"] / mine.mean(),
-                    "pointing": found["pointing"],
-                    "iou": found["iou"],
-                    **heat.faithfulness(network, inputs[i], energy[i], int(chosen[i]), rng),
-                }
-            )
-    return pd.DataFrame(rows)
+            rng = item_rng(seed, f"{stream}/{method}/{key}")
+            row = {"image": key, "method": method, **heat.location(energy[i], mine, others, "chosen", rng)}
+            row |= {"deletion": np.nan, "insertion": np.nan}
+            if tested is None:
+                row |= heat.faithfulness(network, inputs[i], energy[i], int(chosen[i]), rng)
+            elif draw >= turn(method, i) and energy[i].any() and (method, key) not in tested:
+                tested.add((method, key))
+                row |= heat.faithfulness(network, inputs[i], energy[i], int(chosen[i]), rng)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["image", "method", *MEASURES])
+
+
+def turn(method: str, i: int) -> int:
+    """The first draw whose map of image number i may be tested.
+
+    Images take turns among the first half of the draws, the others being for those that these gave no map; of LIME,
+    which leaves none empty, among all.
+    """
+    return i % (heat.RANDOM_LIME if method == "lime" else heat.RANDOM_NETWORKS // 2)
 
 
 def explain(density: int, params: Params) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
-    """What `measure` gives for one network, {'trained', 'random'}; and the first heat maps, for the figures."""
+    """What `measure` gives of {'trained', 'random'}, the latter by 'draw'; and the first heat maps, for the figures."""
     device = training.device()
-    networks = {state: quicken(resnet18()).to(device).eval() for state in ("trained", "random")}
-    training.load_weights(network_weights(density), networks["trained"])
+
+    def build() -> nn.Module:
+        return quicken(resnet18()).to(device).eval()
+
+    trained = build()
+    training.load_weights(network_weights(density), trained)
     scenes = load(test_name(density), params.shapes.scene.canvas, params.at_scale.localize.explained_images)
     inputs = as_input(torch.from_numpy(scenes.pixels).to(device))
     with torch.no_grad():
-        chosen = networks["trained"](inputs).argmax(dim=1)
-    tables, pictures = {}, {"pixels": scenes.pixels[:SHOWN], "chosen": chosen[:SHOWN].cpu().numpy()}
-    for state, network in networks.items():
-        maps = heat_maps(network, inputs, chosen, params)
-        # whatever the map was made by, it is the trained network's decision that it should explain
-        tables[state] = measure(networks["trained"], scenes, inputs, chosen, maps, params.seed)
-        pictures |= {f"{state}/{method}": energy[:SHOWN].astype(np.float32) for method, energy in maps.items()}
+        chosen = trained(inputs).argmax(dim=1)
+    pictures = {"pixels": scenes.pixels[:SHOWN], "chosen": chosen[:SHOWN].cpu().numpy()}
+    # whatever the map was made by, it is the trained network's decision that it should explain
+    given = (trained, scenes, inputs, chosen)
+    maps = heat_maps(trained, inputs, chosen, params)
+    tables = {"trained": measure(*given, maps, params.seed)}
+    pictures |= {f"trained/{method}": energy[:SHOWN].astype(np.float32) for method, energy in maps.items()}
+    tested: set[tuple[str, str]] = set()
+    parts = []
+    for draw, network in heat.untrained(build, params.seed, f"localize/explain/{density}"):
+        maps = heat_maps(network, inputs, chosen, params, with_lime=draw < heat.RANDOM_LIME)
+        parts.append(measure(*given, maps, params.seed, draw, tested).assign(draw=draw))
+        if not draw:
+            pictures |= {f"random/{method}": energy[:SHOWN].astype(np.float32) for method, energy in maps.items()}
+    tables["random"] = pd.concat(parts)
     return tables, {f"{density}/{name}": values for name, values in pictures.items()}
 
 
 def summarise(tables: dict[str, pd.DataFrame], network: str, images: int) -> list[dict]:
-    """One row a method and measure: its mean, with random weights beside it, and by how much the first is more."""
+    """One row a method and measure: its mean, with random weights beside it, and by how much the first is more.
+
+    tables: of `explain`. {name}_images, _draws, _maps: how many images, networks and maps are behind a number.
+    """
     rows = []
     by_method = {state: dict(iter(table.groupby("method", sort=False))) for state, table in tables.items()}
     for method, trained in by_method["trained"].items():
-        control = by_method["random"][method]
         for name in MEASURES:
-            interval = share_with_interval if name == "pointing" else mean_with_interval
+            mine = trained.set_index("image")[name]
+            control = by_method["random"][method].pivot_table(index="image", columns="draw", values=name, dropna=False)
+            share = name == "pointing"
             rows.append(
                 {
                     "network": network,
@@ -115,9 +151,9 @@ def summarise(tables: dict[str, pd.DataFrame], network: str, images: int) -> lis
                     "measure": name,
                     "images": images,
                     "nothing_of_the_chosen_kind": images - len(trained),
-                    **interval(trained[name].to_numpy(), "value"),
-                    **interval(control[name].to_numpy(), "random"),
-                    **paired(trained.set_index("image")[name], control.set_index("image")[name]),
+                    **(share_with_interval if share else mean_with_interval)(mine.to_numpy(), "value"),
+                    **(share_of_draws if share else mean_of_draws)(control, "random"),
+                    **mean_of_draws(control.rsub(mine, axis=0), "gain"),
                 }
             )
     return rows

@@ -3,14 +3,16 @@
     python -m pipeline.localize.explain_clip
 
 Grad-CAM and LIME of CLIP's image-caption similarity, on generated scenes whose things' boxes are known; against the
-caption of another scene ('other caption') and against random weights. Of a model without convolutional stages (ViT),
-Grad-CAM is of its only convolution, the patch embedding. Intervals are 95%, over images.
+caption of another scene ('other caption') and against random weights, of which an image's control is the mean over
+those of 10 models (LIME: of 2) that gave it a map. Of a model without convolutional stages (ViT), Grad-CAM is of its
+only convolution, the patch embedding. Intervals are 95%, over images, and where weights are random over models too.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -27,7 +29,13 @@ from tqdm import tqdm
 from pipeline import training
 from pipeline.localize import heat
 from pipeline.localize.paths import CLIP_CONFIG, CLIP_HEAT_MAPS, CLIP_POOL, CLIP_WEIGHTS, METRICS, PLOTS
-from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
+from pipeline.localize.summaries import (
+    mean_of_draws,
+    mean_with_interval,
+    paired,
+    share_of_draws,
+    share_with_interval,
+)
 from pipeline.params import ClipModel, Params, load_params
 from pipeline.shards import item_rng, read_shard
 from pipeline.sources import resolve
@@ -35,7 +43,7 @@ from pipeline.stage import UserError, run, write_bytes, write_json
 
 SMALL = "small-clip"  # ours
 CONTROLS = ("caption", "other caption", "random weights")
-MEASURES = ("named", "other", "background", "named_over_area", "pointing", "iou")
+MEASURES = heat.location_measures("named")
 SHOWN = 5
 
 
@@ -108,7 +116,9 @@ def filled(boxes: list[list[float]], side: int) -> np.ndarray:
     return mask
 
 
-def maps_of(model: nn.Module, image: Tensor, caption: Tensor, params: Params, i: int) -> dict[str, np.ndarray]:
+def maps_of(
+    model: nn.Module, image: Tensor, caption: Tensor, params: Params, i: int, with_lime: bool = True
+) -> dict[str, np.ndarray]:
     """Energies [H, W] by method, of image number i [3, H, W] and one caption."""
     similarity, side = Similarity(model, caption).eval(), image.shape[-1]
     target = torch.zeros(1, dtype=torch.long, device=image.device)
@@ -116,24 +126,13 @@ def maps_of(model: nn.Module, image: Tensor, caption: Tensor, params: Params, i:
         f"grad-cam {name}": heat.energies(heat.grad_cam(similarity, layer, image[None], target), side)[0]
         for name, layer in layers(model).items()
     }
+    if not with_lime:
+        return maps
     torch.manual_seed(int(item_rng(params.seed, f"localize/explain_clip/{i}").integers(2**63)))
     with torch.no_grad():
         weights = heat.lime(similarity, image, 0, params.localize.grid, params.at_scale.localize.lime_samples)
     maps["lime"] = heat.energies(weights[None], side, mode="nearest")[0]
     return maps
-
-
-def measure(energy: np.ndarray, named: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """MEASURES of a map [H, W], given where the things lie that the caption names, and the other ones."""
-    found, defined = heat.location(energy, named, rng), bool(energy.any())
-    return {
-        "named": found["share"],
-        "other": energy[others & ~named].sum() if defined else np.nan,
-        "background": energy[~named & ~others].sum() if defined else np.nan,
-        "named_over_area": found["share"] / named.mean(),
-        "pointing": found["pointing"],
-        "iou": found["iou"],
-    }
 
 
 def another(known: list[dict], i: int) -> int:
@@ -142,48 +141,71 @@ def another(known: list[dict], i: int) -> int:
     return next((j for j in following if known[j]["kind"] != known[i]["kind"]), i)
 
 
+def models(choice: ClipModel, seed: int, device: torch.device) -> Iterator[tuple[str, int, nn.Module]]:
+    """Control, number of the draw and model, one after the other: large ones need not be in memory together."""
+    trained = build(choice, trained=True).to(device)
+    for control in CONTROLS[:2]:
+        yield control, 0, trained
+    for draw, model in heat.untrained(lambda: build(choice, trained=False), seed, "localize/explain_clip"):
+        yield CONTROLS[2], draw, model.to(device)
+
+
 def explain(known: list[dict], choice: ClipModel, params: Params) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """One row an image, control and method; and what the figures show of the first images."""
-    device = training.device()
-    models = {control: build(choice, control != "random weights").to(device) for control in CONTROLS}
-    visual, context = models["caption"].visual, models["caption"].context_length
-    side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (visual.image_mean, visual.image_std))
-    captions = open_clip.tokenize([scene["caption"] for scene in known], context_length=context).to(device)
-    rows, pictures = [], {}
-    for i, scene in enumerate(tqdm(known, "localize/explain_clip", disable=None, leave=False)):
-        pixels = torch.from_numpy(scene["pixels"]).permute(2, 0, 1)
-        image = resize(pixels, [side, side], InterpolationMode.BICUBIC, antialias=True)
-        inputs = ((image.float() / 255 - mean) / std).to(device)  # what LIME takes away is then the mean of all images
-        named, others = filled(scene["named"], side), filled(scene["others"], side)
-        for control in CONTROLS:
+    """One row an image, control, draw and method; and what the figures show of the first images."""
+    device, rows, pictures = training.device(), [], {}
+    runs = tqdm(models(choice, params.seed, device), "localize/explain_clip", disable=None, leave=False)
+    for control, draw, model in runs:
+        visual, context = model.visual, model.context_length
+        side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (visual.image_mean, visual.image_std))
+        captions = open_clip.tokenize([scene["caption"] for scene in known], context_length=context).to(device)
+        for i, scene in enumerate(known):
+            pixels = torch.from_numpy(scene["pixels"]).permute(2, 0, 1)
+            image = resize(pixels, [side, side], InterpolationMode.BICUBIC, antialias=True)
+            # what LIME takes away is then the mean of all images
+            inputs = ((image.float() / 255 - mean) / std).to(device)
+            named, others = filled(scene["named"], side), filled(scene["others"], side)
             caption = captions[[another(known, i) if control == "other caption" else i]]
-            for method, energy in maps_of(models[control], inputs, caption, params, i).items():
-                rng = item_rng(params.seed, f"localize/explain_clip/{i}/{control}/{method}")
-                measured = measure(energy, named, others, rng)
-                rows.append({"image": i, "control": control, "method": method, **measured})
-                if i < SHOWN:
+            with_lime = control != CONTROLS[2] or draw < heat.RANDOM_LIME
+            for method, energy in maps_of(model, inputs, caption, params, i, with_lime).items():
+                rng = item_rng(params.seed, f"localize/explain_clip/{i}/{control}/{method}" + f"/{draw}" * bool(draw))
+                measured = heat.location(energy, named, others, "named", rng)
+                rows.append({"image": i, "control": control, "draw": draw, "method": method, **measured})
+                if i < SHOWN and not draw:
                     pictures[f"{i}/{control}/{method}"] = energy.astype(np.float32)
-        if i < SHOWN:
-            pictures[f"{i}/pixels"] = image.permute(1, 2, 0).contiguous().numpy()
-            pictures[f"{i}/caption"] = np.frombuffer(scene["caption"].encode(), np.uint8).copy()
+            if i < SHOWN and control == CONTROLS[0]:
+                pictures[f"{i}/pixels"] = image.permute(1, 2, 0).contiguous().numpy()
+                pictures[f"{i}/caption"] = np.frombuffer(scene["caption"].encode(), np.uint8).copy()
     return pd.DataFrame(rows), pictures
 
 
 def summarise(table: pd.DataFrame) -> list[dict]:
-    """One row a method and measure: its mean for each of CONTROLS, and how far the scene's own caption is above."""
+    """One row a method and measure: its mean for each of CONTROLS, and how far the scene's own caption is above.
+
+    {name}_images, _draws, _maps: how many images, models and maps are behind a number.
+    """
     rows = []
     for method, of_method in table.groupby("method", sort=False):
-        by_control = {control: part.set_index("image") for control, part in of_method.groupby("control")}
-        own = by_control["caption"]
+        by_control = {
+            control: part.pivot_table(index="image", columns="draw", values=list(MEASURES), dropna=False)
+            for control, part in of_method.groupby("control")
+        }
         for name in MEASURES:
-            interval = share_with_interval if name == "pointing" else mean_with_interval
-            row = {"method": method, "measure": name, "images": len(own)}
-            for control in CONTROLS:
-                row |= interval(by_control[control][name].to_numpy(), control.replace(" ", "_"))
-            for control in CONTROLS[1:]:
-                row |= paired(own[name], by_control[control][name], f"over_{control.replace(' ', '_')}")
-            rows.append(row)
+            share = name == "pointing"
+            own, other, random = (by_control[control][name] for control in CONTROLS)
+            interval = share_with_interval if share else mean_with_interval
+            rows.append(
+                {
+                    "method": method,
+                    "measure": name,
+                    "images": len(own),
+                    **interval(own[0].to_numpy(), "caption"),
+                    **interval(other[0].to_numpy(), "other_caption"),
+                    **(share_of_draws if share else mean_of_draws)(random, "random_weights"),
+                    **paired(own[0], other[0], "over_other_caption"),
+                    **mean_of_draws(random.rsub(own[0], axis=0), "over_random_weights"),
+                }
+            )
     return rows
 
 

@@ -175,6 +175,7 @@ def explanations(rows: pd.DataFrame, network: str) -> None:
     """Where the heat is, against the shapes' area, and what it is good for; trained against random weights."""
     panels = {
         "chosen_over_area": ("Heat on the chosen kind", "share, in multiples of its area"),
+        "specificity": ("... less heat on the other kind", "each in multiples of its area"),
         "iou": ("IoU with the chosen kind's mask", "Jaccard index"),
         "pointing": ("Hottest pixel on the chosen kind", "share of images"),
         "deletion": ("Deletion: lower is better", "mean probability"),
@@ -194,7 +195,8 @@ def explanations(rows: pd.DataFrame, network: str) -> None:
             ax.set_yticks(range(len(these)), these["method"] if ax is axes[0] else [""] * len(these))
             ax.invert_yaxis()
             ax.set(title=title, xlabel=label)
-        axes[0].axvline(1, color=GREY, lw=1, ls=":")
+        for ax, everywhere in zip(axes, (1, 0), strict=False):  # of heat that is the same everywhere
+            ax.axvline(everywhere, color=GREY, lw=1, ls=":")
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
@@ -246,13 +248,13 @@ def read_outs(rows: pd.DataFrame) -> None:
 
 
 def units(found: pd.DataFrame, ablated: pd.DataFrame) -> None:
-    """Units that follow one count, and what decisions become without them."""
+    """The units ranked first for one count and against the other, and what decisions become without them."""
     with figure(FIGURES / "units.png", ncols=2, figsize=(9.5, 4.2)) as (_, axes):
         for colour, (kind, rows) in zip(COLOURS, found.groupby("follows", sort=False), strict=False):
             chosen = rows[["r_squares", "r_circles"]].astype(float)
-            axes[0].plot(chosen["r_squares"], chosen["r_circles"], "o", color=colour, label=f"chosen to follow {kind}s")
+            axes[0].plot(chosen["r_squares"], chosen["r_circles"], "o", color=colour, label=f"ranked for {kind}s")
             without = ablated[ablated["follows"] == kind]
-            axes[1].plot(without["units"], without["changed"], "o-", color=colour, label=f"that follow {kind}s")
+            axes[1].plot(without["units"], without["changed"], "o-", color=colour, label=f"ranked first for {kind}s")
         axes[1].plot(without["units"], without["changed_by_chance"], "o--", color=GREY, label="by chance, mean")
         axes[1].plot(
             without["units"], without["changed_by_chance_high"], ":", color=GREY, label="by chance, 95th percentile"
@@ -260,7 +262,7 @@ def units(found: pd.DataFrame, ablated: pd.DataFrame) -> None:
         for line in (axes[0].axhline, axes[0].axvline):
             line(0, color=GREY, lw=1, ls=":")
         limits = {"xlim": (-1.03, 1.03), "ylim": (-1.03, 1.03)}
-        axes[0].set(title="Units, on images that did not choose them", **limits)
+        axes[0].set(title="Units, on images that did not rank them", **limits)
         axes[0].set(xlabel="correlation with squares, circles held", ylabel="correlation with circles, squares held")
         axes[1].set(title="Decisions without units", xlabel="units held at their mean", ylabel="decisions changed")
         axes[1].set_xscale("log", base=2)

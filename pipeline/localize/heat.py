@@ -7,7 +7,7 @@ its formulas of the neuron importance weight alpha and of the heat map L.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,9 +17,14 @@ from captum.attr._core.lime import get_exp_kernel_similarity_function
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
+from pipeline.shards import item_rng
+
 STEPS = 10  # of the deletion and insertion curves
 KERNEL_WIDTH = 0.25  # of LIME, on the cosine distance from the whole image
 RIDGE = 1e-2
+# One network with random weights is no control: ReLU leaves many of its maps empty, most of them of one class
+RANDOM_NETWORKS = 10
+RANDOM_LIME = 2  # the first of them: LIME looks at an image lime_samples times, which is most of a stage's time
 
 Forward = Callable[[Tensor], Tensor]  # inputs [B, C, H, W] -> scores [B, classes]
 
@@ -77,20 +82,49 @@ def order(energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.lexsort((rng.random(energy.size), -energy.ravel()))
 
 
-def location(energy: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """How a heat map [H, W] lies on a mask, bool [H, W], of at least one pixel.
+def location_measures(name: str) -> tuple[str, ...]:
+    """What `location` measures, of things that are called so."""
+    return name, "other", "background", f"{name}_over_area", "other_over_area", "specificity", "pointing", "iou"
 
-    share: of the energy, on the mask; pointing: whether the hottest pixel is; iou: Jaccard index of the mask with as
-    many of the hottest pixels as it has. Undefined (NaN) where there is no map.
+
+def location(
+    energy: np.ndarray, mask: np.ndarray, others: np.ndarray, name: str, rng: np.random.Generator
+) -> dict[str, float]:
+    """How a heat map [H, W] lies on the things that should be hot, a mask, bool [H, W], of at least one pixel.
+
+    others: where the other things are, bool [H, W]; a pixel of both is of the first. By `location_measures(name)`:
+
+    {name}, other, background   shares of the energy: on the mask, on the others, on neither; together 1
+    {name}_over_area            share on the mask over the mask's share of the image: 1 of heat that is everywhere
+    other_over_area             the same of the others; undefined where there is none
+    specificity                 the first of these less the second: 0 of heat that tells things from background, and
+                                not one kind from the other
+    pointing                    whether the hottest pixel is on the mask, 0 or 1
+    iou                         Jaccard index of the mask with as many of the hottest pixels as it has
+
+    All are undefined (NaN) where there is no map.
     """
+    names = location_measures(name)
     if not energy.any():
-        return {"share": np.nan, "pointing": np.nan, "iou": np.nan}
+        return dict.fromkeys(names, np.nan)
+    others = others & ~mask
+    on_mask, on_others = float(energy[mask].sum()), float(energy[others].sum())
+    over_area = on_mask / mask.mean()
+    other_over_area = on_others / others.mean() if others.any() else np.nan
     chosen = hottest(energy, int(mask.sum()), rng)
-    return {
-        "share": float(energy[mask].sum()),
-        "pointing": float(mask.flat[order(energy, rng)[0]]),
-        "iou": float((chosen & mask).sum() / (chosen | mask).sum()),
-    }
+    pointing = float(mask.flat[order(energy, rng)[0]])
+    iou = float((chosen & mask).sum() / (chosen | mask).sum())
+    background = float(energy[~mask & ~others].sum())
+    specificity = over_area - other_over_area
+    values = (on_mask, on_others, background, over_area, other_over_area, specificity, pointing, iou)
+    return dict(zip(names, values, strict=True))
+
+
+def untrained(build: Callable[[], nn.Module], seed: int, name: str) -> Iterator[tuple[int, nn.Module]]:
+    """RANDOM_NETWORKS numbered networks that `build` makes, the weights of each by `seed`, `name` and its number."""
+    for draw in range(RANDOM_NETWORKS):
+        torch.manual_seed(int(item_rng(seed, f"{name}/random-{draw}").integers(2**63)))
+        yield draw, build()
 
 
 @torch.inference_mode()
@@ -109,6 +143,9 @@ def faithfulness(
     ranks = ranks.view(image.shape[-2:])
     limits = [round(energy.size * step / STEPS) for step in range(STEPS + 1)]
     gone = torch.stack([ranks < limit for limit in limits])[:, None]  # [STEPS + 1, 1, H, W]
-    curves = forward(torch.cat([image * ~gone, image * gone])).float().softmax(dim=1)[:, target].view(2, -1)
+    # one curve ends where the other begins: what is whole, and what is empty, is looked at once
+    seen = forward(torch.cat([image * ~gone, image * gone[1:-1]])).float().softmax(dim=1)[:, target]
+    whole, empty = seen[:1], seen[STEPS : STEPS + 1]
+    curves = torch.stack([seen[: STEPS + 1], torch.cat([empty, seen[STEPS + 1 :], whole])])
     deletion, insertion = torch.trapezoid(curves, dx=1 / STEPS).tolist()
     return {"deletion": deletion, "insertion": insertion}

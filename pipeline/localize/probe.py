@@ -97,7 +97,11 @@ def partial_correlations(units: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def selective(correlations: np.ndarray, kind: int) -> np.ndarray:
-    """Units, the one first that follows the count of a kind most and the other's least. correlations: [C, 2]."""
+    """All units, the one first that follows the count of a kind most and the other's least. correlations: [C, 2].
+
+    By |correlation|: a unit that falls silent as a count grows follows it too. The first are the most selective there
+    are, which need not be selective.
+    """
     contrast = np.abs(correlations[:, kind]) - np.abs(correlations[:, 1 - kind])
     return np.argsort(-np.nan_to_num(contrast, nan=-np.inf), kind="stable")
 

@@ -19,6 +19,7 @@ from pipeline.stage import UserError
 
 KINDS = ("square", "circle")
 BACKGROUND, SQUARE, CIRCLE = range(3)  # labels, as torchvision's detectors and per-pixel classes have them
+CLASSES = 1 + len(KINDS)  # and background
 
 
 @dataclass(frozen=True)

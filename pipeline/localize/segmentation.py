@@ -11,9 +11,7 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from pipeline.localize.counter import Counter
 from pipeline.localize.network import Pyramid, as_input
-from pipeline.localize.scenes import BACKGROUND, KINDS, Shapes
-
-CLASSES = 1 + len(KINDS)  # and background
+from pipeline.localize.scenes import BACKGROUND, CLASSES, Shapes
 
 
 def components(mask: np.ndarray, least: float = 1) -> np.ndarray:
@@ -29,9 +27,9 @@ def components(mask: np.ndarray, least: float = 1) -> np.ndarray:
 
 
 class Segmenter(Counter):
-    """A small U-Net: the detectors' pyramid, and torchvision's FCN head on its finest map.
+    """The detectors' pyramid of two levels (torchvision's FeaturePyramidNetwork), and an FCNHead on its finer map.
 
-    Each place of that map answers for a square of pixels (sub-pixel convolution), mask_size over the whole image.
+    Each place of that map answers for a square of pixels (PixelShuffle), mask_size over the whole image.
     Finds the class of each pixel, uint8 [mask_size, mask_size].
     """
 

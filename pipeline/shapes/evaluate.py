@@ -15,7 +15,7 @@ from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.psychometric import describe, rates, wilson
 from pipeline.shapes.paths import PLOTS, Network, margin_name, observer, split_name
-from pipeline.shapes.statements import statements
+from pipeline.shapes.statements import margins_of_test_sets, statements
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
 
@@ -120,6 +120,7 @@ def main() -> str:
         write_json(PLOTS / f"{name}.json", table.to_dict("records"))
     resamples = params.at_scale.shapes.bootstrap
     found = statements(accuracy, margins, bias, item_rng(params.seed, "shapes/evaluate/statements"), resamples)
+    found["margins_of_test_sets"] = margins_of_test_sets(trials, params.densities)
     write_json("metrics/shapes.json", summary(accuracy, margins, bias) | {"statements": found})
     return f"{len(trials):,} decisions of {len(params.densities)} networks"
 

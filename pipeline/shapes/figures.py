@@ -12,6 +12,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import PercentFormatter
 
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
 from pipeline.params import Params, load_params
@@ -79,9 +80,10 @@ def accuracy_table(accuracy: pd.DataFrame) -> None:
             )
         axes.set_xticks(range(table.shape[1]), table.columns)
         axes.set_yticks(range(table.shape[0]), [observer(network) for network in table.index])
-        axes.set(title="Accuracy (%) on every test set; own set in bold", xlabel="density of the test set")
+        axes.set(title="Accuracy (%) on every test set; own set in bold")
+        axes.set(xlabel="density of the test set", ylabel="network, by the density that it was trained on")
         axes.grid(visible=False)
-        drawing.colorbar(image, label="accuracy", shrink=0.85)
+        drawing.colorbar(image, label="accuracy", shrink=0.85, extend="min", format=PercentFormatter(1))
 
 
 def margin_curves(margins: pd.DataFrame) -> None:
@@ -142,27 +144,34 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
 
 
 def bias_by_density(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
-    """Where the boundary lies, against the density that the network was trained on."""
+    """Where the boundary lies, against the density that the network was trained on.
+
+    Beyond the margins that were tested it is the fitted function's. Of a network whose answers do not rise with the
+    margin, the share of 'circle' stands there.
+    """
     circle = margins.groupby(["network", "density"])["circle"].mean()
     groups = list(bias.groupby("density"))
     networks = sorted(bias["network"].unique())
-    options = {"ncols": len(groups), "sharex": True, "squeeze": False}
+    tested = margins["margin"].min(), margins["margin"].max()
+    limit = max(8.0, 1.15 * bias["pse"].astype(float).abs().max(skipna=True))
+    options = {"ncols": len(groups), "sharex": True, "sharey": True, "squeeze": False}
     with figure(PLOTS / "bias.png", figsize=(3.6 * len(groups), 3.6), **options) as (_, axes):
         for ax, colour, (density, rows) in zip(axes.flat, COLOURS, groups, strict=False):
+            ax.axhspan(*tested, color="#888888", alpha=0.15, lw=0, label="margins tested")
             known = rows.dropna(subset=["pse"])
             # an interval without end runs off the panel
             low = known["pse"] - known["pse_low"].astype(float).fillna(-1e3)
             high = known["pse_high"].astype(float).fillna(1e3) - known["pse"]
             ax.errorbar(known["network"], known["pse"].astype(float), [low, high], fmt="o", color=colour, capsize=2)
-            limit = max(8.0, 1.3 * known["pse"].astype(float).abs().max()) if len(known) else 8.0
             for network in rows.loc[rows["pse"].isna(), "network"]:
-                favoured = {0: "always square", 1: "always circle"}.get(round(circle[network, density], 1), "undefined")
-                place = {"xy": (network, 0), "rotation": 90, "ha": "center", "va": "center"}
-                ax.annotate(favoured, **place, color="#777777", fontsize=8, backgroundcolor="white")
+                place = {"xy": (network, limit / 40), "rotation": 90, "ha": "center", "va": "bottom"}
+                share = circle[network, density]
+                ax.annotate(f"{share:.0%} circle", **place, color="#555555", fontsize=8)
             ax.axhline(0, color="#888888", lw=1, ls=":")
             ax.set(title=f"Test images of {density} shapes", ylim=(-limit, limit), xticks=networks)
             ax.set_xlabel("density of the training images")
         axes[0, 0].set_ylabel("point of subjective equality (shapes)\nbelow 0: favours circles")
+        axes[0, 0].legend(loc="upper right")
 
 
 def main() -> str:

@@ -14,7 +14,8 @@ import pandas as pd
 from scipy.stats import norm, spearmanr
 from scipy.stats import t as student_t
 
-from pipeline.psychometric import FLAT, wilson
+from pipeline.psychometric import FLAT, newcombe, wilson
+from pipeline.shapes.paths import observer, split_name
 
 Interval = dict[str, float | int | None]
 
@@ -118,13 +119,79 @@ def circle_bias(margins: pd.DataFrame) -> pd.DataFrame:
 
     Over margins other than 0, of which there are as many to either side: who has no bias answers 'circle' to half.
     Unlike the point of subjective equality it is defined where a network answers one kind only; but where the boundary
-    lies off 0, who tells margins apart less well lies nearer one half. biased: clearly beyond 40 to 60% (Wilson).
+    lies off 0, who tells margins apart less well lies nearer one half. towards: 1 for circles and -1 for squares where
+    the share is clearly beyond 40 to 60% (Wilson), else 0; biased: whether it is.
     """
     rows = margins[margins["margin"].isin(-margins["margin"]) & (margins["margin"] != 0)]
     rows = rows.assign(circles=rows["circle"] * rows["images"])
     table = rows.groupby(["network", "density"], as_index=False)[["circles", "images"]].sum()
     low, high = wilson(table["circles"], table["images"])
-    return table.assign(size=(table["circles"] / table["images"] - 0.5).abs(), biased=(low > 0.6) | (high < 0.4))
+    towards = (low > 0.6).astype(int) - (high < 0.4).astype(int)
+    return table.assign(size=(table["circles"] / table["images"] - 0.5).abs(), towards=towards, biased=towards != 0)
+
+
+def furthest_apart(successes: pd.Series, total: pd.Series) -> dict | None:
+    """How far apart the two shares are that differ most, of several by what they are of; None where there is one.
+
+    With Newcombe's interval that holds for all pairs of them at once (Bonferroni), since these two were chosen.
+    """
+    pairs = len(total) * (len(total) - 1) // 2
+    if not pairs:
+        return None
+    share = successes / total
+    low, high = wilson(successes, total, alpha=0.05 / pairs)
+    most, least = share.idxmax(), share.idxmin()
+    bounds = newcombe(*((share[of], low[of], high[of]) for of in (most, least)))
+    return {
+        "apart": share[most] - share[least],
+        "low": bounds[0],
+        "high": bounds[1],
+        "least_at": int(least),
+        "most_at": int(most),
+    }
+
+
+def bias_by_density(table: pd.DataFrame) -> dict[str, dict]:
+    """Of each network of `circle_bias`, how much its share of 'circle' differs between densities."""
+    found = {}
+    for network, rows in table.set_index("density").groupby("network"):
+        if apart := furthest_apart(rows["circles"], rows["images"]):
+            found[observer(network)] = apart
+    return found
+
+
+def own_accuracy_by_training_density(accuracy: pd.DataFrame) -> dict | None:
+    """How much networks' accuracies on their own test sets differ."""
+    own = accuracy[accuracy["network"] == accuracy["test"]].set_index("network")
+    return furthest_apart(own["accuracy"] * own["images"], own["images"])
+
+
+def margins_of_test_sets(trials: pd.DataFrame, densities: list[int]) -> dict[str, dict]:
+    """How large margins are that networks were trained on: of each test set, which is drawn as its training set.
+
+    mean: of |circles - squares|, with Student's interval over images. up_to_8: share of images whose margin is within
+    the paper's margin sets, -8 to 8, with Wilson's; in 'all' of all sets together.
+    """
+    sizes = {}
+    for density in densities:
+        rows = trials[
+            (trials["observer"].astype(str) == observer(density))
+            & (trials["condition"].astype(str) == split_name(density, "test"))
+        ]
+        sizes[f"density_{density}"] = (rows["circles"] - rows["squares"]).abs().to_numpy(float)
+    found = {}
+    for name, size in {**sizes, "all": np.concatenate(list(sizes.values()))}.items():
+        small = int((size <= 8).sum())
+        low, high = wilson(small, len(size))
+        mean = over_networks(size)
+        found[name] = {
+            **{key: mean[key] for key in ("mean", "low", "high")},
+            "up_to_8": small / len(size),
+            "up_to_8_low": float(low),
+            "up_to_8_high": float(high),
+            "images": len(size),
+        }
+    return found
 
 
 def statements(
@@ -136,7 +203,10 @@ def statements(
     return {
         "sparser_trained_generalise_better": asymmetry(accuracy, rng, resamples),
         "own_over_other_sets": own_over_others(accuracy),
+        "own_accuracy_by_training_density": own_accuracy_by_training_density(accuracy),
         "biased": over_networks(found.groupby("network")["biased"].mean().to_numpy(float)),
+        "biased_both_ways": sum({-1, 1} <= set(rows) for _, rows in found.groupby("network")["towards"]),
+        "bias_by_density": bias_by_density(found),
         "bias_grows": {
             f"from_{sparser}_to_{denser}": over_networks((sizes[denser] - sizes[sparser]).to_numpy(float))
             for sparser, denser in combinations(sorted(sizes.columns), 2)

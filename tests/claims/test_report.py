@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def test_the_report_is_one_file_that_needs_no_other(judged):
     # large, and the cell that 3 is within 2.5 to 3.5; the cell that is a number where NaN was published; never
     found = json.loads(Path("metrics/claims.json").read_text())["counts"]
     assert found == {"reproduced": 2, "not_reproduced": 1, "cannot_be_judged_here": 1}
+    assert "Of those reproduced 2 were judged by experiments made here, 0 by analysing published answers" in page
     assert re.search(r'aria-label="2 reproduced, 1 not reproduced, 1 cannot be judged here"', page)
 
 
@@ -112,7 +114,7 @@ def test_numbers_are_shown_as_the_claim_wants(value, options, text):
 
 def test_a_recorded_run_can_judge(judged, monkeypatch):
     copy_params(judged, scale="paper")
-    record.main("large", files="metrics/x.json", by="a test")
+    record.main("large", files="metrics/x.json", by="a test", scale="paper", source="generated")
     copy_params(judged, scale="laptop")
     Path("metrics/x.json").write_text('{"size": 1.0, "size_low": 0.5, "size_high": 1.5}')
     (kept,) = recorded_runs()
@@ -140,6 +142,123 @@ def test_what_is_recorded_has_a_name_and_is_there(judged):
         record.main("x")
     with pytest.raises(UserError, match=r"not there: metrics/y.json"):
         record.main("x", files="metrics/y.json")
+    with pytest.raises(UserError, match=r"--scale 'papr': allowed are smoke, laptop, paper"):
+        record.main("x", files="elsewhere.json", scale="papr")
+
+
+STAGES = """
+stages:
+  train:
+    cmd: echo 1 > model
+    params: ["scales.${scale}.shapes.images", "sources.${source}.trials"]
+    outs: [model]
+  evaluate:
+    cmd: mkdir -p plots/x/y && cp model metrics/x.json && cp model plots/x/a.json && cp model plots/x/y/b.json
+    deps: [model]
+    outs: [metrics/x.json, plots/x]
+  about:
+    cmd: echo 2 > metrics/about.json
+    outs: [metrics/about.json]
+"""
+
+
+@pytest.fixture(scope="module")
+def reproduced_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `dvc repro` has run at `laptop`; what `evaluate` writes depends on that by `train` only."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    copy_params(folder, scale="laptop")
+    (folder / "dvc.yaml").write_text(STAGES)
+    (folder / "metrics").mkdir()
+    for command in ("dvc init --quiet --no-scm", "dvc repro --quiet"):
+        subprocess.run([sys.executable, "-m", *command.split()], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def reproduced(reproduced_once: Path, work_in_copy) -> Path:
+    return work_in_copy(reproduced_once)
+
+
+def test_scale_and_source_are_those_that_the_files_were_made_with(reproduced):
+    """By dvc.lock, of all stages that a file comes of, whatever params.yaml says by now; folders as well."""
+    files = "metrics/x.json,plots/x/y/b.json"
+    record.main("x", files=files)
+    (kept,) = recorded_runs()
+    assert (kept.name, kept.scale, kept.source) == ("results/laptop/x", "laptop", "generated")
+    assert kept.provenance.by == "dvc repro"
+    copy_params(reproduced, scale="paper")
+    for file in files.split(","):
+        with pytest.raises(UserError, match=rf"{file}: was made with scale 'laptop', not 'paper', .* of stage train"):
+            record.main("x", files=file)
+    with pytest.raises(UserError, match=r"was made with scale 'laptop', not 'paper'"):
+        record.main("x", files=files, scale="paper", source="generated")  # what is known is not overruled
+    record.main("again", files=files, scale="laptop")
+    record.main("about", files="metrics/about.json")  # of no scale
+    assert {run.name for run in recorded_runs()} == {
+        f"results/{n}" for n in ("laptop/x", "laptop/again", "paper/about")
+    }
+    copy_params(reproduced, scale="laptop", source="published")
+    with pytest.raises(UserError, match=r"was made with source 'generated', not 'published'.*--source generated"):
+        record.main("x", files=files)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"), [("metrics/x.json", "metrics/x.json"), ("plots/x/a.json", "plots/x/y/b.json")]
+)
+def test_a_file_that_dvc_lock_does_not_have_so_is_what_the_user_says(reproduced, changed, kept):
+    Path(changed).write_text("3")  # of a folder it is the whole that dvc.lock has
+    for options in ({}, {"scale": "laptop"}):
+        with pytest.raises(UserError, match=rf"{kept}: is not what stage evaluate wrote by dvc.lock; .*--source"):
+            record.main("x", files=kept, **options)
+    record.main("x", files=kept, scale="paper", source="published")
+    (run,) = recorded_runs()
+    assert (run.scale, run.source, run.provenance.by) == ("paper", "published", "not by dvc repro alone")
+
+
+def test_what_no_stage_writes_is_of_params_unless_that_was_changed_since(reproduced):
+    Path("results/laptop/countclip").mkdir(parents=True)
+    for file in ("results/laptop/countclip/table1.json", "report.json"):
+        Path(file).write_text("{}")
+        record.main("table", files=f"{file}:table1.json")
+        copy_params(reproduced, scale="laptop")
+        with pytest.raises(UserError, match=rf"{file}: no stage in dvc.lock writes it, and params.yaml was changed"):
+            record.main("table", files=file)
+        record.main("table", files=file, scale="laptop", source="published")
+    for scale in ("", "paper"):
+        copy_params(reproduced, scale="paper")
+        with pytest.raises(UserError, match="is of scale 'laptop' by its place, not 'paper'"):
+            record.main("table", files="results/laptop/countclip/table1.json", scale=scale, source="generated")
+
+
+@pytest.mark.parametrize("content", ["", "schema: '2", "schema: '2.0'\n"])
+def test_a_lock_that_broke_off_vouches_for_nothing(reproduced, content):
+    Path("dvc.lock").write_text(content)
+    with pytest.raises(UserError, match=r"dvc.lock: not whole; 'make repro'"):
+        record.main("x", files="metrics/x.json")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://someone:secret@example.org/a/b.git", "https://example.org/a/b.git"),
+        ("https://secret@example.org:8443/b.git", "https://example.org:8443/b.git"),
+        ("https://someone:sec@ret@example.org/b", "https://example.org/b"),
+        ("ssh://git@example.org/a@b.git", "ssh://example.org/a@b.git"),
+        ("https://example.org/a@b.git", "https://example.org/a@b.git"),
+        ("git@example.org:a/b.git", "git@example.org:a/b.git"),
+        ("../elsewhere", "../elsewhere"),
+        ("", ""),
+    ],
+)
+def test_the_report_has_no_password_of_the_repository(judged, address, shown):
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", "config", "remote.origin.url", address], check=True)
+    assert report.origin() == shown
+    if "secret" in address:
+        report.main()
+        page = Path("report/index.html").read_text()
+        assert shown in page
+        assert "secret" not in page
 
 
 def test_a_stage_leaves_its_cost(tmp_path):

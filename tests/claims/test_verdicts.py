@@ -116,6 +116,31 @@ def test_one_run_more_lies_in_a_wider_interval_than_the_mean(written):
     assert number.low == pytest.approx(runs.mean() - reach * (1 + 1 / 5) ** 0.5)
 
 
+def test_one_run_more_where_the_interval_covers_images_only(written):
+    """Images and runs vary independently: their squared reaches add up."""
+    runs = [30.0, 33.0, 39.0]
+    Path("runs.json").write_text(json.dumps({"x": 34.0, "low": 31.0, "high": 37.0, "each": runs}))
+    number = measure(Measure(file="runs.json", value="x", runs="each"), LAPTOP)
+    spread = 4.302653 * np.sqrt(21.0) * np.sqrt(4 / 3)  # t of 2 degrees; variance (16 + 1 + 25) / 2
+    assert (number.low, number.high) == pytest.approx((34 - np.hypot(3, spread), 34 + np.hypot(3, spread)))
+    Path("one.json").write_text(json.dumps({"x": 34.0, "low": 31.0, "high": 37.0, "each": [34.0]}))
+    with pytest.raises(UnmeasuredError, match="one training run"):
+        measure(Measure(file="one.json", value="x", runs="each"), LAPTOP)
+
+
+def test_a_number_does_not_take_its_neighbours_interval(written):
+    Path("own.json").write_text(json.dumps({"mean": 0.83, "low": 0.82, "high": 0.85, "M10": 0.68}))
+    assert measure(Measure(file="own.json", value="mean"), LAPTOP) == Number(0.83, 0.82, 0.85)
+    with pytest.raises(UserError, match="no interval beside M10"):
+        measure(Measure(file="own.json", value="M10"), LAPTOP)
+
+
+def test_a_file_that_is_no_json_is_named(written):
+    Path("broken.json").write_text('{"a": 1,')
+    with pytest.raises(UserError, match=r"broken\.json: no JSON"):
+        measure(Measure(file="broken.json", value="a", exact=True), LAPTOP)
+
+
 def test_what_a_run_does_not_have_is_said_and_what_is_ambiguous_is_an_error(written):
     for asked in (
         {"file": "absent.json", "value": "x"},

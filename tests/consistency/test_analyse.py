@@ -96,6 +96,13 @@ def test_published_claims_as_they_fall_out(analysed):
         assert groups["cnn - cnn"]["kappa_low"] > groups["person - person"]["kappa"]  # 'exceptionally high'
     assert edges["most_consistent"]["cnn - cnn"]["observers"] == "densenet121, resnet18"
     assert conflict["most_consistent"]["cnn - cnn"]["observers"] != "densenet121, resnet18"
+    pairs = table("pairs")
+    for name, experiment in (("cue-conflict", conflict), ("edges", edges)):
+        rows = pairs[(pairs["experiment"] == f"texture-shape_{name}") & (pairs["pair"] == "cnn - cnn")]
+        assert experiment["least_consistent"]["cnn - cnn"]["kappa"] == rows["kappa"].min()
+    networks = table("imagenet")
+    assert (networks["kappa_with_people_low"] < networks["kappa_with_people"]).all()
+    assert (networks["kappa_with_people"] < networks["kappa_with_people_high"]).all()
     recurrent = conflict["watched"]["cornet-s - resnet50"]
     assert recurrent["kappa"] == pytest.approx(0.711, abs=5e-4)
     assert recurrent["above_share_of_pairs_within"]["cnn"] > 0.9
@@ -159,6 +166,14 @@ def test_counters_are_compared_by_what_they_differ_in(counters, run_stage):
     opposite = next(row for key, row in pairs.iterrows() if set(key) == {"M10", "M90"})
     assert opposite["kappa_within"] == pytest.approx(-1, abs=0.05)
     assert opposite["kappa"] > -0.5
+
+    within = pairs.groupby("pair")["kappa_within"].mean()
+    groups = table("groups", "counters").set_index("pair")
+    apart = groups["from_repetition"].dropna()  # of two observers' pairs there is no interval, so no difference
+    assert set(apart.index) == {"other architecture", "other architecture and density", "other density"}
+    for label, value in apart.items():
+        assert value == pytest.approx(within[label] - within["other run"], abs=2e-6)
+        assert groups.loc[label, "from_repetition_low"] <= groups.loc[label, "from_repetition_high"]
 
     metrics = json.loads(Path("metrics/consistency/counters.json").read_text())
     assert metrics["trials_without_a_right_answer"] == 15

@@ -57,8 +57,12 @@ def test_what_is_closed_by_hand(least, most, closed, order):
     for name in ("closed", "closed_low", "closed_high"):
         assert found[name] == pytest.approx(closed, abs=1e-9)
     assert found["spearman"] == pytest.approx(order, nan_ok=True)
-    table = by_imagenet_accuracy(observers(), kappa).set_index("network")
+    once = np.ones((3, len(NAMES)))
+    table = by_imagenet_accuracy(observers(), kappa, np.stack([kappa - 0.02, kappa, kappa]), once).set_index("network")
     assert table.loc["resnet152", "kappa_with_people"] == pytest.approx(most)
+    # of three resamples the percentiles 2.5 and 97.5 lie 5% of the way from the least, and at the most
+    assert table.loc["resnet152", "kappa_with_people_low"] == pytest.approx(most - 0.02 * 0.95)
+    assert table.loc["resnet152", "kappa_with_people_high"] == pytest.approx(most)
     assert table.loc["alexnet", "imagenet_top5"] == 0.79066
 
 

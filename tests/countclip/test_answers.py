@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from pipeline.countclip import clip
 from pipeline.countclip.counting_set import Benchmark
-from pipeline.countclip.evaluate import paired, trials, zero_shot_accuracy
+from pipeline.countclip.evaluate import named_rightly, paired, trials, youden
 from pipeline.countclip.tokens import tokenize
 from pipeline.predictions import read_predictions
 
@@ -24,8 +24,26 @@ def test_a_paired_test_by_hand():
     before = np.array([True] * 10 + [False] * 10 + [True, False])
     after = np.array([True] * 10 + [True] * 8 + [False] * 2 + [False, False])
     # 8 gained, 1 lost: two-sided p = 2 (1 + 9) / 2^9
-    assert paired(before, after) == {"gained": 8, "lost": 1, "log10_p": pytest.approx(np.log10(20 / 512))}
-    assert paired(before, before) == {"gained": 0, "lost": 0, "log10_p": 0.0}
+    found = paired(before, after)
+    assert (found["gained"], found["lost"], found["log10_p"]) == (8, 1, pytest.approx(np.log10(20 / 512)))
+    # Agresti and Min: half a trial more in each of four cells: (8.5 - 1.5) / 24 +- 1.96 sqrt(10 - 49 / 24) / 24
+    assert found["change"] == pytest.approx(7 / 22)
+    spread = 1.959964 * np.sqrt(10 - 49 / 24) / 24
+    assert (found["change_low"], found["change_high"]) == pytest.approx((7 / 24 - spread, 7 / 24 + spread))
+    same = paired(before, before)
+    assert (same["gained"], same["lost"], same["log10_p"], same["change"]) == (0, 0, 0.0, 0.0)
+    assert same["change_low"] < 0 < same["change_high"]  # that nothing differs in 22 images is not that nothing would
+
+
+def test_youdens_j_by_hand():
+    """Newcombe's own example of method 10: 56 of 70 less 48 of 80 is 0.2 [0.0524, 0.3339]."""
+    positive = np.array([True] * 70 + [False] * 80)
+    called = np.array([True] * 56 + [False] * 14 + [True] * 48 + [False] * 32)
+    found = youden(positive, called)
+    assert found["youden"] == pytest.approx(0.2)
+    assert (found["youden_low"], found["youden_high"]) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert youden(positive, np.ones(150, bool))["youden"] == 0  # called so whatever it is
+    assert youden(np.zeros(150, bool), called) == {"youden": None, "youden_low": None, "youden_high": None}
 
 
 def test_trials_hold_every_answer():
@@ -53,11 +71,9 @@ def test_naming_is_by_the_mean_of_templates():
         image = normalize(clip.encode_images(model, pixels), dim=-1)
     by_hand = (image @ torch.stack(classes).T).argmax(dim=1).tolist()
     right = [names[place] for place in by_hand]
-    assert zero_shot_accuracy(model, pixels, names, templates, right)["accuracy"] == 1
+    assert named_rightly(model, pixels, names, templates, right).all()
     right[0] = names[(by_hand[0] + 1) % 3]
-    found = zero_shot_accuracy(model, pixels, names, templates, right)
-    assert found["accuracy"] == 0.8
-    assert found["low"] < 0.8 < found["high"]
+    assert named_rightly(model, pixels, names, templates, right).tolist() == [False] + [True] * 4
 
 
 @pytest.mark.slow
@@ -90,7 +106,12 @@ def test_metrics_are_what_the_trials_say(prepared, run_stage):
         assert recall.to_dict() == pytest.approx(right.groupby(these["number"]).mean().to_dict(), abs=1e-6)
         similarity = these[[f"similarity_{n}" for n in range(2, 11)]].to_numpy()
         assert (similarity.argmax(axis=1) + 2 == these["answered"]).all()
-        assert 0 <= metrics["zero_shot"][name] <= 1
+        rare = (these["answered"] >= 7).mean()
+        assert measured["answered_7_to_10"][name] == pytest.approx(rare, abs=1e-6)
+        named = measured["zero_shot"][name]
+        assert metrics["zero_shot"][name] == named["accuracy"]
+        before = measured["zero_shot"]["pretrained"]["accuracy"]
+        assert named["change"] == pytest.approx(named["accuracy"] - before, abs=2e-6)
     epochs = json.loads(Path("plots/countclip/epochs.json").read_text())
     assert metrics["accuracy"]["last"] == pytest.approx(epochs[-1]["countbench"], abs=1e-6)
     assert metrics["accuracy"]["best"] == pytest.approx(max(e["countbench"] for e in epochs), abs=1e-6)

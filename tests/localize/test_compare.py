@@ -8,13 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from pipeline.localize import compare
 from pipeline.localize.paths import CLASSIFY
 from pipeline.localize.scenes import shard_path
-from pipeline.localize.summaries import mean_with_interval, paired, share_with_interval
+from pipeline.localize.summaries import (
+    mean_of_draws,
+    mean_with_interval,
+    paired,
+    share_of_draws,
+    share_with_interval,
+)
 from pipeline.params import load_params
+from pipeline.psychometric import agresti_min
 from pipeline.shards import read_shard, write_shard
 
 
@@ -62,10 +69,31 @@ def test_mcnemar_by_hand():
 
 
 def test_who_never_differs_still_has_an_interval():
-    low, high = compare.agresti_min(0, 0, 98)
+    low, high = agresti_min(0, 0, 98)
     assert high == -low == pytest.approx(1.959964 / 100, rel=1e-5)
-    assert np.isnan(compare.agresti_min(0, 0, 0)).all()
+    assert np.isnan(agresti_min(0, 0, 0)).all()
     assert compare.mcnemar(0, 0) == 1
+
+
+def test_no_difference_is_beyond_one():
+    low, high = agresti_min(10, 0, 10)  # Wald's: 10 / 12 + 0.21
+    assert 0 < low < high == 1
+    assert agresti_min(0, 10, 10) == (-1, -low)
+
+
+def test_one_margin_beside_the_tie_is_named_and_adjusted_as_any():
+    one = params(shapes=params().shapes.model_copy(update={"margins": [-2, 0]}))
+    rows = {
+        "condition": ["margins/density-10/margin-2"] * 6 + ["margins/density-10/margin+0"],
+        "image": list("0123456"),
+    }
+    theirs = pd.DataFrame({**rows, "correct": pd.array([False] * 6 + [True], dtype="boolean")})
+    mine = pd.DataFrame({**rows, "correct": pd.array([True] * 6 + [True], dtype="boolean")})
+    table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, one).set_index("margin")
+    assert table.index.tolist() == ["all but 0", "-2", "0"]
+    assert table["images"].tolist() == [6, 6, 1]
+    p = 2 * 0.5**6  # one question about the density; of two about margins the lower p is doubled
+    assert table["p_holm"].tolist() == pytest.approx([p, 2 * p, 1])
 
 
 def test_ties_are_not_in_the_comparison_of_a_density():
@@ -229,3 +257,47 @@ def test_shares_have_wilsons_interval():
     found = share_with_interval(np.array([1.0] * 3 + [0.0] * 7 + [np.nan]), "x")
     assert found == pytest.approx({"x": 0.3, "x_low": theirs.low, "x_high": theirs.high, "x_images": 10})
     assert np.isnan(share_with_interval(np.array([np.nan]), "x")["x_high"])
+
+
+def draws_of(rows: dict[str, list[float]]) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def test_an_image_counts_by_the_draws_that_it_has():
+    found = mean_of_draws(draws_of({"a": [1, 3, np.nan], "b": [np.nan, np.nan, 6], "c": [np.nan] * 3}), "x")
+    assert found["x"] == (2 + 6) / 2
+    assert (found["x_images"], found["x_draws"], found["x_maps"]) == (2, 3, 3)
+
+
+def test_the_interval_of_draws_covers_images_and_networks():
+    """Where all have a value, the jackknife is the variance of the draws' means over their number."""
+    values = np.random.default_rng(0).normal(size=(20, 1)) + np.random.default_rng(1).normal(size=(1, 5))
+    images, networks = values.mean(axis=1).var(ddof=1) / 20, values.mean(axis=0).var(ddof=1) / 5
+    freedom = (images + networks) ** 2 / (images**2 / 19 + networks**2 / 4)  # Welch
+    found = mean_of_draws(pd.DataFrame(values), "x")
+    assert found["x_high"] - found["x"] == pytest.approx(t.ppf(0.975, freedom) * np.sqrt(images + networks))
+    # other networks alone, or other images alone, are not more certain than the one kind is
+    alike = mean_of_draws(pd.DataFrame(values[:, :1].repeat(5, axis=1)), "x")
+    assert alike["x_high"] == pytest.approx(mean_with_interval(values[:, 0], "x")["x_high"])
+    assert mean_of_draws(draws_of({"a": [2, 2], "b": [2, 2]}), "x")["x_low"] == 2
+    for one in (values[:1], values[:, :1]):
+        assert np.isnan(mean_of_draws(pd.DataFrame(one), "x")["x_low"])
+    assert np.isnan(mean_of_draws(draws_of({"a": [np.nan] * 2}), "x")["x"])
+
+
+def test_the_interval_of_draws_holds_what_it_should():
+    """Of 400 samples of 20 images, 10 networks, a third of the maps missing: 95% hold the truth, or a little more."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        values = rng.normal(size=(20, 1)) + rng.normal(size=(1, 10)) + rng.normal(size=(20, 10))
+        values[rng.random((20, 10)) < 1 / 3] = np.nan
+        found = mean_of_draws(pd.DataFrame(values), "x")
+        held += found["x_low"] <= 0 <= found["x_high"]
+    assert 0.93 < held / 400 < 0.995
+
+
+def test_shares_of_draws_have_wilsons_interval():
+    found = share_of_draws(draws_of({"a": [1, 0], "b": [0, np.nan], "c": [np.nan] * 2}), "x")
+    assert found["x"] == 0.25
+    assert found["x_low"] == pytest.approx(share_with_interval(np.array([0.5, 0]), "x")["x_low"])
+    assert (found["x_images"], found["x_draws"], found["x_maps"]) == (2, 2, 3)

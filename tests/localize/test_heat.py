@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -89,20 +90,54 @@ def test_energies_sum_to_one_or_there_is_no_map():
 def test_location_by_hand():
     energy = np.array([[0.5, 0.2, 0.0], [0.2, 0.1, 0.0]])
     mask = np.array([[True, False, False], [False, True, True]])
-    found = heat.location(energy, mask, rng())
-    assert found["share"] == pytest.approx(0.6)
-    assert found["pointing"] == 1
+    others = np.array([[True, True, False], [False, False, False]])  # the first pixel is of both: the mask's
+    found = heat.location(energy, mask, others, "chosen", rng())
     # three hottest: (0,0), (0,1), (1,0); one of them is on the mask of three
-    assert found["iou"] == pytest.approx(1 / 5)
-    assert heat.location(energy, ~mask, rng())["pointing"] == 0
-    assert heat.location(mask / 3, mask, rng()) == {"share": pytest.approx(1), "pointing": 1, "iou": 1}
-    assert all(math.isnan(value) for value in heat.location(np.zeros((2, 3)), mask, rng()).values())
+    by_hand = {"chosen": 0.6, "other": 0.2, "background": 0.2, "pointing": 1, "iou": 1 / 5}
+    by_hand |= {"chosen_over_area": 0.6 * 2, "other_over_area": 0.2 * 6, "specificity": 0.6 * 2 - 0.2 * 6}
+    assert found == pytest.approx(by_hand)
+    assert tuple(found) == heat.location_measures("chosen")
+    assert heat.location(energy, ~mask, others, "chosen", rng())["pointing"] == 0
+    best = heat.location(mask / 3, mask, others, "chosen", rng())
+    assert (best["chosen"], best["pointing"], best["iou"], best["specificity"]) == (pytest.approx(1), 1, 1, 2)
+    nothing = heat.location(np.zeros((2, 3)), mask, others, "chosen", rng())
+    assert set(nothing) == set(found)
+    assert all(math.isnan(value) for value in nothing.values())
+
+
+def test_heat_on_shapes_of_either_kind_is_on_evidence_and_not_specific():
+    """What `chosen_over_area` alone would take for a map of the class."""
+    squares, circles = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
+    squares[:2, :5], circles[5:, :8] = True, True  # 10 and 40 pixels
+    locate = partial(heat.location, mask=squares, others=circles, name="chosen", rng=rng())
+    either = locate((squares | circles) / 50)
+    assert either["chosen_over_area"] == pytest.approx(2)
+    assert either["other_over_area"] == pytest.approx(2)
+    assert either["specificity"] == pytest.approx(0)
+    assert locate(circles / 40)["specificity"] == pytest.approx(-2.5)
+    # where there is no other kind, heat cannot be told from it
+    alone = heat.location(squares / 10, squares, ~squares & squares, "chosen", rng())
+    assert (alone["other"], alone["background"], alone["chosen_over_area"]) == (0, 0, pytest.approx(10))
+    assert math.isnan(alone["other_over_area"])
+    assert math.isnan(alone["specificity"])
+
+
+def test_networks_with_random_weights_differ_and_are_the_same_again():
+    def drawn(name: str) -> list[torch.Tensor]:
+        return [layer.weight.detach() for _, layer in heat.untrained(lambda: nn.Linear(3, 1), 0, name)]
+
+    first, again, other = drawn("a"), drawn("a"), drawn("b")
+    assert len(first) == heat.RANDOM_NETWORKS
+    assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
+    assert not any(torch.equal(x, y) for x, y in pairwise(first))
+    assert not any(torch.equal(x, y) for x, y in zip(first, other, strict=True))
 
 
 def test_equal_heat_has_no_preferred_place():
     mask = np.zeros((20, 20), bool)
     mask[:4] = True  # a fifth, the first in memory
-    hits = [heat.location(np.full((20, 20), 1 / 400), mask, np.random.default_rng(i))["pointing"] for i in range(300)]
+    locate = partial(heat.location, np.full((20, 20), 1 / 400), mask, ~mask, "chosen")
+    hits = [locate(np.random.default_rng(i))["pointing"] for i in range(300)]
     assert 0.12 < np.mean(hits) < 0.28
 
 

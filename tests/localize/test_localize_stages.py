@@ -135,10 +135,36 @@ def test_every_heat_map_sums_to_one_or_is_none(done):
 
 
 def test_shares_of_heat_are_whole(done):
-    rows = read(done, "explanations")
-    rows = rows.pivot_table(index="method", columns="measure", values="value")[["chosen", "other", "background"]]
-    np.testing.assert_allclose(rows.dropna().astype(float).sum(axis=1), 1, atol=1e-5)
-    assert len(rows.dropna())
+    for name, chosen, columns in (
+        ("explanations", "chosen", ("value", "random")),
+        ("clip_explanations", "named", ("caption", "other_caption", "random_weights")),
+    ):
+        for column in columns:
+            rows = read(done, name).pivot_table(index="method", columns="measure", values=column)
+            rows = rows[[chosen, "other", "background"]].dropna().astype(float)
+            np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
+            assert len(rows)
+
+
+def test_each_number_says_what_is_behind_it(done):
+    """Two images, ten networks with random weights; LIME, which is dear, of two of them."""
+    for name, control in (("explanations", "random"), ("clip_explanations", "random_weights")):
+        rows = read(done, name).set_index(["method", "measure"])
+        most = np.where(rows.index.get_level_values("method") == "lime", 2, 10)
+        assert (rows[f"{control}_draws"] <= most).all()
+        assert (rows[f"{control}_maps"] <= 2 * most).all()
+        assert rows[f"{control}_draws"].max() > 3
+        tested = rows[rows.index.get_level_values("measure").isin(["deletion", "insertion"])]
+        assert (tested[f"{control}_maps"] <= 2).all()
+
+
+def test_specificity_is_the_paired_difference(done):
+    numbers = json.loads((done / "metrics/localize/explanations.json").read_text())["M10"]
+    for method in numbers.values():
+        mine, other, both = (method[name]["value"] for name in ("chosen_over_area", "other_over_area", "specificity"))
+        if None not in (mine, other) and method["specificity"]["value_images"] == 2:
+            assert both == pytest.approx(mine - other, abs=2e-6)
+        assert {"value_low", "value_high", "random", "gain", "gain_low"} <= method["specificity"].keys()
 
 
 def test_what_does_not_move_does_not_change(done):
@@ -224,7 +250,8 @@ def test_an_unknown_counter(copy, run_stage):
         ("scales.smoke.localize.mask_size", 40, ("mask_size = 40", "multiple of")),
         ("scales.smoke.localize.held_out", 40, ("held_out = 40", "48 training images")),
         ("scales.smoke.localize.test_images", 13, ("test_images = 13", "12 test images only")),
-        ("scales.smoke.localize.probe_images", 40, ("probe_images = 40", "12 test images only")),
+        ("scales.smoke.localize.probe_images", 7, ("scales.smoke.localize.probe_images = 7", "at most 6 with the 12")),
+        ("scales.smoke.localize.shift_images", 13, ("shift_images = 13", "12 test images only")),
         ("scales.smoke.localize.training.ssd.batch_size", 17, ("batch_size = 17", "images = 16")),
         ("localize.shifts", [0], ("localize.shifts.0",)),
     ],
@@ -237,6 +264,19 @@ def test_settings_that_cannot_be(workspace, key, value, parts):
         load_params()
     for part in parts:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("densities", "most"), [([10], 6), ([10, 50], 8), ([10, 50, 90], 9), ([10, 30, 50, 70, 90], 10)]
+)
+def test_the_probe_may_ask_for_as_many_images_as_there_are(workspace, densities, most):
+    """Of 12 test images of one density: its own, and its part of as many others of all densities."""
+    folder = workspace(**SMALL | {"densities": densities, "scales.smoke.localize.probe_images": most})
+    assert most + -(-most // len(densities)) <= 12
+    load_params()
+    edit_params(folder / "params.yaml", {"scales.smoke.localize.probe_images": most + 1})
+    with pytest.raises(UserError, match=f"probe_images = {most + 1}: at most {most} with the 12 test images"):
+        load_params()
 
 
 def test_a_pool_whose_things_places_are_not_known(copy, run_stage):

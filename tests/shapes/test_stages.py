@@ -84,7 +84,7 @@ def generated(workspace, run_stage):
 
 def test_images_are_those_of_their_records(generated):
     params = load_params()
-    for split, number in {"train": 32, "test": 8}.items():
+    for split, number in {"train": 48, "test": 12}.items():
         images = load_images(f"{split}/density-10")
         assert images.pixels.shape == (number, 32, 32)
         for i, sample in enumerate(read_shard(shard_path(f"{split}/density-10"))):

@@ -7,13 +7,16 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import rankdata, ttest_1samp
+from scipy.stats import binomtest, rankdata, ttest_1samp
 
 from pipeline.shapes.statements import (
     asymmetry,
+    bias_by_density,
     circle_bias,
     margin_that_matters,
+    margins_of_test_sets,
     over_networks,
+    own_accuracy_by_training_density,
     own_over_others,
     rank_correlation,
     statements,
@@ -25,7 +28,7 @@ def rng() -> np.random.Generator:
 
 
 def accuracies(table: dict[tuple[int, int], float]) -> pd.DataFrame:
-    return pd.DataFrame([{"network": n, "test": t, "accuracy": a} for (n, t), a in table.items()])
+    return pd.DataFrame([{"network": n, "test": t, "accuracy": a, "images": 100} for (n, t), a in table.items()])
 
 
 def test_asymmetry_is_the_mean_over_pairs_of_networks():
@@ -83,6 +86,60 @@ def test_bias_is_the_distance_from_half_over_symmetric_margins():
     assert slight["biased"].tolist() == [False]
     lopsided = circle_bias(margins({-4: 0.0, 4: 0.6, 6: 1.0}))  # 6 has no counterpart: 60 of 200 are circles
     assert lopsided["size"].tolist() == pytest.approx([0.2])
+
+
+def test_a_network_may_be_biased_both_ways():
+    """As the paper's introduction says of some, and of M90: towards squares at one density, circles at another."""
+    rows = pd.concat(
+        [
+            margins({-2: 0.0, 2: 0.2}, density=10, network=90),
+            margins({-2: 0.9, 2: 1.0}, density=100, network=90),
+            margins({-2: 0.5, 2: 0.5}, density=50, network=90),
+            margins({-2: 0.9, 2: 1.0}, density=10, network=20),
+            margins({-2: 0.5, 2: 0.5}, density=100, network=20),
+        ]
+    )
+    table = circle_bias(rows)
+    assert table.set_index(["network", "density"])["towards"].to_dict() == {
+        (20, 10): 1,
+        (20, 100): 0,
+        (90, 10): -1,
+        (90, 50): 0,
+        (90, 100): 1,
+    }
+    found = bias_by_density(table)
+    assert found["M90"].items() >= {"apart": pytest.approx(0.85), "least_at": 10, "most_at": 100}.items()
+    # Newcombe's interval of 190/200 - 20/200, its Wilson bounds at 1 - 0.05 / 3 since any of three pairs might be it
+    most = binomtest(190, 200).proportion_ci(1 - 0.05 / 3, method="wilson")
+    least = binomtest(20, 200).proportion_ci(1 - 0.05 / 3, method="wilson")
+    assert found["M90"]["low"] == pytest.approx(0.85 - np.hypot(0.95 - most.low, least.high - 0.1))
+    assert found["M90"]["high"] == pytest.approx(0.85 + np.hypot(most.high - 0.95, 0.1 - least.low))
+    assert found["M20"]["apart"] == pytest.approx(0.45)
+    assert bias_by_density(table[table["density"] == 10]) == {}  # nothing to differ from
+
+
+def test_accuracies_by_training_density_differ_where_even_the_chosen_pair_does():
+    table = accuracies({(10, 10): 0.7, (20, 20): 0.8, (30, 30): 0.9, (10, 30): 0.1}).assign(images=1000)
+    found = own_accuracy_by_training_density(table)
+    assert (found["apart"], found["least_at"], found["most_at"]) == (pytest.approx(0.2), 10, 30)
+    assert 0.15 < found["low"] < 0.2 < found["high"] < 0.25
+    alike = own_accuracy_by_training_density(table.assign(accuracy=[0.80, 0.82, 0.81, 0.1]))
+    assert alike["low"] < 0 < alike["high"]
+
+
+def test_margins_of_test_sets_are_those_of_a_networks_own():
+    rows = [("M10", "test/density-10", c, s) for c, s in ((5, 5), (8, 0), (10, 1), (3, 7))]
+    rows += [("M20", "test/density-20", c, s) for c, s in ((10, 10), (20, 0))]
+    rows += [("M10", "test/density-20", 99, 0), ("M20", "margins/density-10/margin+4", 99, 0)]  # other sets
+    trials = pd.DataFrame(rows, columns=["observer", "condition", "circles", "squares"])
+    found = margins_of_test_sets(trials, [10, 20])
+    assert found["density_10"]["mean"] == pytest.approx((0 + 8 + 9 + 4) / 4)
+    assert found["density_10"]["up_to_8"] == 0.75
+    expected = ttest_1samp([0, 8, 9, 4], 0).confidence_interval(0.95)
+    assert (found["density_10"]["low"], found["density_10"]["high"]) == pytest.approx((expected.low, expected.high))
+    wilson = binomtest(4, 6).proportion_ci(0.95, method="wilson")
+    assert (found["all"]["up_to_8_low"], found["all"]["up_to_8_high"]) == pytest.approx((wilson.low, wilson.high))
+    assert (found["all"]["up_to_8"], found["all"]["images"]) == (pytest.approx(4 / 6), 6)
 
 
 def test_the_relative_margin_wins_where_accuracy_follows_it():
@@ -144,5 +201,6 @@ def test_bias_that_grows_with_density_is_found():
     assert grows["from_10_to_100"]["low"] > 0
     # at 100 shapes more than 80% are 'circle', at 10 and 50 not clearly more than 60%: one density of three
     assert (found["biased"]["mean"], found["biased"]["networks"]) == (pytest.approx(1 / 3), 5)
+    assert found["biased_both_ways"] == 0
     assert found["own_over_other_sets"]["mean"] == pytest.approx(0)
     assert found["slope_by_training_density"]["density_50"]["value"] == pytest.approx(-1)
