@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from queue import SimpleQueue
@@ -26,11 +26,13 @@ from dvc.repo.reproduce import plan_repro
 from pipeline.mend import LOCK
 from pipeline.params import load_params
 from pipeline.shards import cores
-from pipeline.share import WHOLE, dvc, dvc_errors, is_costly, read_graph, read_lock, write_lock
+from pipeline.share import INTERRUPTED, WHOLE, dvc, dvc_errors, is_costly, read_graph, read_lock, write_lock
+from pipeline.single_stage import interrupt_children
 from pipeline.stage import UserError, run
 
 MEMORY = 3 * 2**30  # bytes for a stage; at `laptop` VGG16's features take most, 2.4 GiB
 PINS = hasattr(os, "sched_setaffinity")  # Linux
+PATIENCE = 5  # seconds, after an interrupt, for what runs to end by itself
 # DVC's after each stage:
 HINTS = ("Updating lock file", "To track the changes", "\tgit add", "To enable auto", "\tdvc config", "Use `dvc push`")
 
@@ -72,7 +74,8 @@ def run_graph(graph: nx.DiGraph, execute: Callable[[str], bool], jobs: int, thre
         graph: names of stages, with an edge from each to what it depends on.
         execute: runs one stage, in a thread that only `threads` cores are open to; False if it fails.
 
-    After a failure no other stage begins; those that run are waited for.
+    After a failure no other stage begins; those that run are waited for. After an interrupt they are interrupted too:
+    a terminal does that, but not to what has only just begun.
     """
     urgent = urgency(graph)
     order = TopologicalSorter({name: set(graph.successors(name)) for name in graph})
@@ -81,20 +84,29 @@ def run_graph(graph: nx.DiGraph, execute: Callable[[str], bool], jobs: int, thre
     running: dict[Future[bool], str] = {}
     failed: list[str] = []
     with ThreadPoolExecutor(jobs, initializer=_take_cores, initargs=(_portions(jobs, threads),)) as pool:
-        while order.is_active():
-            ready = sorted([*ready, *order.get_ready()], key=lambda name: (urgent[name], name))
-            while ready and len(running) < jobs and not failed:
-                name = ready.pop()
-                running[pool.submit(execute, name)] = name
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name = running.pop(future)
-                if future.result():
-                    order.done(name)
-                else:
-                    failed.append(name)
+        try:
+            while order.is_active():
+                ready = sorted([*ready, *order.get_ready()], key=lambda name: (urgent[name], name))
+                while ready and len(running) < jobs and not failed:
+                    name = ready.pop()
+                    running[pool.submit(execute, name)] = name
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    if future.result():
+                        order.done(name)
+                    else:
+                        failed.append(name)
+        except KeyboardInterrupt:
+            _interrupt(running)
+            raise
     return failed
+
+
+def _interrupt(running: Iterable[Future[bool]]) -> None:
+    while wait(running, timeout=PATIENCE).not_done:
+        interrupt_children()
 
 
 def _portions(jobs: int, threads: int) -> SimpleQueue[set[int]]:
@@ -141,7 +153,7 @@ def reproduce(graph: nx.DiGraph, order: list[str], jobs: int, threads: int) -> N
     try:
         failed = run_graph(graph, reproduce_stage, jobs, threads)
     except KeyboardInterrupt:
-        raise UserError("interrupted; the same command continues") from None
+        raise UserError(INTERRUPTED) from None
     finally:
         put_in_order(order)
     if failed:

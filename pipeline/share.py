@@ -34,6 +34,7 @@ from pipeline.stage import UserError, run, write_bytes
 COSTLY = ("train_*", "pretrain_*", "extract_*")
 REST = "rest"
 WHOLE = "dvc.yaml"  # as a target of DVC's: every stage
+INTERRUPTED = "interrupted; the same command continues"
 
 
 def read_part(text: str) -> tuple[int, int]:
@@ -137,8 +138,14 @@ def adopt(repo: Repo) -> int:
 
 
 def dvc(*arguments: str) -> None:
-    """Run DVC, its output shown. Raises UserError if it fails."""
-    if subprocess.run([sys.executable, "-m", "dvc", *arguments]).returncode:
+    """Run DVC, its output shown. Raises UserError if it fails or is interrupted."""
+    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments]) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it puts its locks away; subprocess.run would kill it after a quarter of a second
+            raise UserError(INTERRUPTED) from None
+    if status:
         raise UserError(f"'dvc {arguments[0]}' failed, as said above; the same command continues, once that is mended")
 
 

@@ -1,16 +1,38 @@
-"""`dvc repro --single-item` of one stage, which holds DVC's lock for a second less; pipeline.parallel calls it.
+"""`dvc repro --single-item` of one stage, as pipeline.parallel needs it.
 
     python -m pipeline.single_stage train_resnet@50
 
 To add a stage's lines to dvc.lock, DVC reads all of it with a parser that keeps comments, several times slower than
-the one that it reads it with otherwise. dvc.lock has no comments; what is written is the same, byte for byte.
+the one that it reads it with otherwise, and holds its lock for that second. dvc.lock has no comments; what is written
+is the same, byte for byte.
+
+An interrupt that comes in the millisecond in which DVC starts the stage's command ends DVC alone: the command would
+go on, write its results, and be waited for. It is interrupted here.
 """
 
+import signal
 import sys
+from contextlib import suppress
 
+import psutil
 from dvc.cli import main
 from dvc.utils.serialize import _yaml
 
+INTERRUPTED = 252  # DVC's exit status
+
+
+def interrupt_children() -> list[psutil.Process]:
+    """Interrupt what this process has started, and what that has; those that were still there."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGINT)
+    return children
+
+
 if __name__ == "__main__":
     _yaml.parse_yaml_for_update = _yaml.parse_yaml
-    sys.exit(main(["--wait-for-lock", "repro", "--single-item", *sys.argv[1:]]))
+    status = main(["--wait-for-lock", "repro", "--single-item", *sys.argv[1:]])
+    if status == INTERRUPTED:
+        psutil.wait_procs(interrupt_children())
+    sys.exit(status)

@@ -5,6 +5,7 @@ That the results are those of `dvc repro` is in test_workflow_turned.py.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +25,7 @@ import torch
 from conftest import REPOSITORY, assert_one_line_error
 from dvc.utils.serialize import _yaml, dumps_yaml
 from ruamel.yaml import YAML
-from workflow_helpers import ONE_DENSITY, clone, ran, run
+from workflow_helpers import ONE_DENSITY, clone, environment, ran, run
 
 from pipeline import parallel
 from pipeline.parallel import possible_jobs, put_in_order, run_graph, urgency
@@ -180,6 +183,72 @@ def test_the_lock_is_in_the_order_of_one_stage_after_another(tmp_path, monkeypat
     assert Path("dvc.lock").read_text() == wanted
 
 
+@contextmanager
+def started(*arguments: str, cwd: Path, **extra: str) -> Iterator[subprocess.Popen]:
+    """Python in a process group of its own, as a terminal starts it."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command, env = [sys.executable, *arguments], environment(cwd, **extra)
+    with subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **pipes) as process:
+        yield process
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Path:
+    """A project of DVC's with one stage, which says that it has begun and then takes a minute."""
+    run("git", "init", "--quiet", cwd=tmp_path)
+    run("dvc", "init", "--quiet", cwd=tmp_path)
+    (tmp_path / "sleep.py").write_text("import time; print('asleep', flush=True); time.sleep(60)")
+    (tmp_path / "dvc.yaml").write_text(f"stages:\n  sleep:\n    cmd: {sys.executable} sleep.py\n")
+    return tmp_path
+
+
+def test_an_interrupt_that_reaches_dvc_alone_as_it_starts_a_command_ends_the_command(sleeper):
+    program = """
+import runpy, signal, subprocess, sys
+start = subprocess.Popen.__init__
+def start_and_interrupt(self, args, *others, **options):
+    start(self, args, *others, **options)
+    if "sleep.py" in str(args):
+        signal.raise_signal(signal.SIGINT)
+subprocess.Popen.__init__ = start_and_interrupt
+sys.argv = ["single_stage", "sleep"]
+runpy.run_module("pipeline.single_stage", run_name="__main__")
+"""
+    with started("-c", program, cwd=sleeper, PYTHONPATH=str(REPOSITORY)) as process:
+        _, errors = process.communicate(timeout=30)  # half of what the command takes, whose pipe it is too
+    assert process.returncode != 0
+    assert "interrupted by the user" in errors
+
+
+def test_an_interrupt_while_dvc_runs_leaves_it_the_time_to_put_its_locks_away(sleeper):
+    program = "from pipeline.share import dvc\nfrom pipeline.stage import UserError\n"
+    program += "try:\n dvc('repro')\nexcept UserError as error:\n print(error)"
+    with started("-c", program, cwd=sleeper, PYTHONPATH=str(REPOSITORY)) as process:
+        assert "asleep\n" in iter(process.stdout.readline, "")
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+    assert said.strip().splitlines()[-1] == "interrupted; the same command continues"
+    assert not json.loads((sleeper / ".dvc/tmp/rwlock").read_text()).get("write")
+
+
+def test_an_interrupt_ends_also_what_did_not_get_it(tmp_path):
+    """What begins in that moment; here, as only the process that started them has it, all of them."""
+    program = """
+import subprocess, sys
+import networkx as nx
+from pipeline.parallel import run_graph
+def execute(name):
+    subprocess.run([sys.executable, "-c", "import time; print('asleep;', end='', flush=True); time.sleep(60)"])
+run_graph(nx.empty_graph(["a", "b", "c"], nx.DiGraph), execute, jobs=2, threads=1)
+"""
+    with started("-c", program, cwd=tmp_path, PYTHONPATH=str(REPOSITORY)) as process:
+        assert process.stdout.read(len("asleep;asleep;")) == "asleep;asleep;"
+        process.send_signal(signal.SIGINT)
+        more, errors = process.communicate(timeout=30)
+    assert more == ""
+    assert errors.strip().endswith("KeyboardInterrupt")
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone(tmp_path_factory.mktemp("parallel") / "clone", **ONE_DENSITY)
@@ -221,9 +290,7 @@ def test_a_failure_names_its_stage_and_the_same_command_continues(fresh):
 @pytest.mark.slow
 def test_an_interrupt_stops_all_in_one_line_and_the_same_command_continues(fresh):
     options = ("--jobs", "2", "--target", "figures_shapes")
-    command = [sys.executable, "-m", "pipeline.parallel", *options]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=fresh, start_new_session=True, **pipes) as process:
+    with started("-m", "pipeline.parallel", *options, cwd=fresh) as process:
         assert any("Running stage 'train_resnet@10'" in line for line in process.stdout)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         _, errors = process.communicate(timeout=60)

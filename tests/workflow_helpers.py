@@ -21,15 +21,19 @@ ONE_AT_A_TIME = ("dvc", "repro")
 TWO_AT_A_TIME = (sys.executable, "-m", "pipeline.parallel", "--jobs", "2")
 
 
+def environment(cwd: Path, **extra: str) -> dict[str, str]:
+    """Of commands in a clone: the same Python's programs, and none of what the tests themselves run with."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("DVC_ROOT", "PYTHONPATH")}
+    inherited["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(cwd.parent / f"{cwd.name}-site-cache")}
+    return inherited | own | extra
+
+
 def run(
     *command: str, cwd: Path, check: bool = True, extra: dict[str, str] | None = None, **options
 ) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("DVC_ROOT", None)
-    environment.pop("PYTHONPATH", None)
-    environment |= {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(cwd.parent / f"{cwd.name}-site-cache")}
-    environment |= extra or {}
-    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, **options)
+    env = environment(cwd, **extra or {})
+    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=900, **options)
     assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result
 
