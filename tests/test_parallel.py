@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -188,7 +189,8 @@ def started(*arguments: str, cwd: Path, **extra: str) -> Iterator[subprocess.Pop
     """Python in a process group of its own, as a terminal starts it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command, env = [sys.executable, *arguments], environment(cwd, **extra)
-    with subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **pipes) as process:
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells have what runs in the background ignore it
+    with subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, preexec_fn=heed, **pipes) as process:
         yield process
 
 
