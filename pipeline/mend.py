@@ -122,7 +122,7 @@ def _mend_runs() -> str:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[bool]:
+def locked(file: Path) -> Iterator[bool]:
     """With DVC's lock of a file, False where another has it; DVC waits for it as long (3 s)."""
     from dvc.config import Config  # a tenth of a second in all; mostly there is nothing to mend
     from dvc.exceptions import DvcException
@@ -149,7 +149,7 @@ def _mended(file: Path, is_broken: Callable[[], bool], mend: Callable[[], str]) 
     """What was done to a file, '' if nothing. It is looked at twice: it may have been in the midst of being written."""
     if not is_broken():
         return ""
-    with _locked(file) as ours:
+    with locked(file) as ours:
         if not ours:
             return (
                 f"{file} is left as it is: another DVC command has {LOCKED_BY[file]}, run this again when it has ended"

@@ -23,7 +23,7 @@ import psutil
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
 
-from pipeline.mend import LOCK
+from pipeline.mend import LOCK, locked
 from pipeline.params import load_params
 from pipeline.shards import cores
 from pipeline.share import INTERRUPTED, WHOLE, dvc, dvc_errors, is_costly, read_graph, read_lock, write_lock
@@ -155,7 +155,11 @@ def reproduce(graph: nx.DiGraph, order: list[str], jobs: int, threads: int) -> N
     except KeyboardInterrupt:
         raise UserError(INTERRUPTED) from None
     finally:
-        put_in_order(order)
+        with locked(LOCK) as ours:
+            if ours:
+                put_in_order(order)
+            else:
+                print(f"{LOCK}: its stages stay in the order of their ends, as another DVC command has its lock")
     if failed:
         raise UserError(f"{', '.join(sorted(failed))} failed, as said above; once that is mended, run it again")
 

@@ -131,9 +131,10 @@ def adopt(repo: Repo) -> int:
         if made and value not in {path.name for path in made} and not stage.outs_cached():
             adopted[stage.name] = load_yaml(made[-1])  # the newest, as DVC does
     if adopted:
-        content = read_lock()
-        content["stages"].update(adopted)
-        write_lock(content)
+        with repo.lock:
+            content = read_lock()
+            content["stages"].update(adopted)
+            write_lock(content)
     return len(adopted)
 
 
