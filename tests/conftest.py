@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import preloaded
 import pytest
 from ruamel.yaml import YAML
 
@@ -73,6 +74,13 @@ def stage_environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "DVC_ROOT": ".", **variables}
 
 
+def run_stages(folder: Path, *stages: tuple) -> None:
+    """Run stages, each a module and its arguments, in a folder, one after another."""
+    for stage in stages:
+        result = preloaded.run_stage(*stage, cwd=folder, environment=stage_environment())
+        assert result.returncode == 0, f"{stage}: {result.stderr}"
+
+
 @pytest.fixture
 def run_stage() -> Callable[..., subprocess.CompletedProcess]:
     """Run a stage to its end in the current folder; `wrap` comes before the command, `preexec` runs in the child."""
@@ -84,9 +92,12 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess]:
         preexec: Callable[[], None] | None = None,
         **env: str,
     ) -> subprocess.CompletedProcess:
+        environment = stage_environment(**env)
+        if not wrap and not preexec:
+            return preloaded.run_stage(module, *arguments, cwd=Path.cwd(), environment=environment)
         return subprocess.run(
             [*wrap, *stage_command(module, *arguments)],
-            env=stage_environment(**env),
+            env=environment,
             capture_output=True,
             text=True,
             preexec_fn=preexec,
@@ -154,8 +165,7 @@ def filtered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CountCLIP: a folder with a generated pool, a detector after one epoch, and the filtered pool."""
     folder = tmp_path_factory.mktemp("filtered")
     copy_params(folder, **{"scales.smoke.countclip.pool_shards": 5})
-    for stage in ("pool", "train_detector", "filter"):
-        subprocess.run(stage_command(f"countclip.{stage}"), cwd=folder, env=stage_environment(), check=True)
+    run_stages(folder, ("countclip.pool",), ("countclip.train_detector",), ("countclip.filter",))
     return folder
 
 
@@ -164,8 +174,7 @@ def prepared_once(filtered_once: Path, tmp_path_factory: pytest.TempPathFactory)
     """That folder with a benchmark and a pre-trained model: all that fine-tuning needs."""
     folder = tmp_path_factory.mktemp("prepared") / "folder"
     shutil.copytree(filtered_once, folder)
-    for stage in ("countbench", "pretrain"):
-        subprocess.run(stage_command(f"countclip.{stage}"), cwd=folder, env=stage_environment(), check=True)
+    run_stages(folder, ("countclip.countbench",), ("countclip.pretrain",))
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import assert_one_line_error, copy_params, published_inputs, stage_command, stage_environment
+from conftest import assert_one_line_error, copy_params, published_inputs, run_stages
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.consistency.analyse import analyse_experiment, read_set
@@ -36,9 +35,8 @@ def analysed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published_inputs()
     folder = tmp_path_factory.mktemp("analysed")
     copy_params(folder, source="published", **{"scales.smoke.consistency.resamples": 300})
-    for stage in (["collect"], ["analyse", "--name", "trials"], ["figures", "--name", "trials"]):
-        command = stage_command(f"consistency.{stage[0]}", *stage[1:])
-        subprocess.run(command, cwd=folder, env=stage_environment(), check=True)
+    named = ("--name", "trials")
+    run_stages(folder, ("consistency.collect",), ("consistency.analyse", *named), ("consistency.figures", *named))
     return folder
 
 

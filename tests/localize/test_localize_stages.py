@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
-from conftest import (
-    assert_one_line_error,
-    copy_params,
-    digests,
-    edit_params,
-    run_killed,
-    stage_command,
-    stage_environment,
-)
+from conftest import assert_one_line_error, copy_params, digests, edit_params, run_killed, run_stages
 
 from pipeline.params import load_params
 from pipeline.stage import UserError
@@ -64,8 +55,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_params(folder, **SMALL)
     (folder / "pipeline/countclip").mkdir(parents=True)
     shutil.copy(Path(__file__).parents[2] / "pipeline/countclip/small-clip.json", folder / "pipeline/countclip")
-    for stage in STAGES:
-        subprocess.run(stage_command(*stage), cwd=folder, env=stage_environment(), check=True)
+    run_stages(folder, *STAGES)
     return folder
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +13,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from conftest import (
-    assert_one_line_error,
-    copy_params,
-    digests,
-    edit_params,
-    run_killed,
-    stage_command,
-    stage_environment,
-)
+from conftest import assert_one_line_error, copy_params, digests, edit_params, run_killed, run_stages
 from scipy.stats import spearmanr
 from torch.nn.functional import conv2d
 
@@ -46,8 +37,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_params(folder, **SMALL)
     torch.manual_seed(0)
     save_weights(folder / "models/shapes/paper/M50.safetensors", backbones.build(backbones.COUNTER))
-    for stage in [("posenet.images",), *EXTRACT, ("posenet.train",), ("posenet.evaluate",), ("posenet.figures",)]:
-        subprocess.run(stage_command(*stage), cwd=folder, env=stage_environment(), check=True)
+    run_stages(folder, ("posenet.images",), *EXTRACT, ("posenet.train",), ("posenet.evaluate",), ("posenet.figures",))
     return folder
 
 
