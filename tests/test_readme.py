@@ -81,6 +81,46 @@ def shapes_statements() -> Iterator[str]:
     yield "{:.0%} of those of 10 shapes, {:.0%} of those of 90".format(*ends)
 
 
+def another_machine() -> Iterator[str]:
+    judged, there = recorded("claims.json")["claims"], recorded("avx2/claims.json")["claims"]
+    assert judged.keys() == there.keys()
+    other = {name: (judged[name]["verdict"], there[name]["verdict"]) for name in judged if judged[name] != there[name]}
+    assert list(other) == ["countclip/learned-6", "countclip/rarely-higher"]
+    assert set(other.values()) == {("cannot be judged here", "not reproduced")}
+    yield f"Of the {len(judged)} verdicts, checks among them, two differ"
+    here, elsewhere = recorded("shapes/metrics.json"), recorded("avx2/shapes.json")
+    yield f"is {elsewhere['own_test_accuracy']['mean']:.3f} there and {here['own_test_accuracy']['mean']:.3f} here"
+    yield "by more than {:.3f} ({}: {:.3f} and {:.3f})".format(
+        *furthest_apart(own_accuracies(here), own_accuracies(elsewhere))
+    )
+    yield "by more than {:.2f} ({} shapes: {:.2f} and {:.2f})".format(
+        *furthest_apart(circles(here), circles(elsewhere))
+    )
+    yield "by more than {:.1f} shapes ({}: {:.1f} and {:.1f})".format(
+        *furthest_apart(boundaries(here), boundaries(elsewhere))
+    )
+
+
+def own_accuracies(metrics: dict) -> dict[str, float]:
+    return {name: value for name, value in metrics["own_test_accuracy"].items() if name.startswith("M")}
+
+
+def circles(metrics: dict) -> dict[str, float]:
+    shares = metrics["answered_circle_with_4_more_squares"]
+    return {f"{name} at {key.split('_')[1]}": share for name, at in shares.items() for key, share in at.items()}
+
+
+def boundaries(metrics: dict) -> dict[str, float]:
+    """Where there is one."""
+    fits = {f"{name} at {key.split('_')[1]}": fit for name, at in metrics["bias"].items() for key, fit in at.items()}
+    return {label: fit["pse"] for label, fit in fits.items() if fit["pse"] is not None}
+
+
+def furthest_apart(here: dict[str, float], elsewhere: dict[str, float]) -> tuple[float, str, float, float]:
+    label = max(here.keys() & elsewhere.keys(), key=lambda label: abs(here[label] - elsewhere[label]))
+    return abs(here[label] - elsewhere[label]), label, here[label], elsewhere[label]
+
+
 def more_images() -> Iterator[str]:
     numbers = recorded("shapes-7400/metrics.json")
     yield f"mean {percent(numbers['own_test_accuracy'], 'mean')}, M10 {numbers['own_test_accuracy']['M10']:.1%}"
@@ -184,7 +224,19 @@ def localize() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "study", [what_holds, shapes, shapes_statements, more_images, ties, consistency, countclip, posenet, localize]
+    "study",
+    [
+        what_holds,
+        another_machine,
+        shapes,
+        shapes_statements,
+        more_images,
+        ties,
+        consistency,
+        countclip,
+        posenet,
+        localize,
+    ],
 )
 def test_readme_has_the_recorded_numbers(study):
     assert [said for said in study() if said not in README] == []
