@@ -23,11 +23,11 @@ import psutil
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
 
+from pipeline.dvc_command import interrupt_children
 from pipeline.mend import LOCK, locked
 from pipeline.params import load_params
 from pipeline.shards import cores
 from pipeline.share import INTERRUPTED, WHOLE, dvc, dvc_errors, is_costly, read_graph, read_lock, write_lock
-from pipeline.single_stage import interrupt_children
 from pipeline.stage import UserError, run
 
 MEMORY = 3 * 2**30  # bytes for a stage; at `laptop` VGG16's features take most, 2.4 GiB
@@ -125,7 +125,7 @@ def _take_cores(portions: SimpleQueue[set[int]]) -> None:
 
 def reproduce_stage(name: str) -> bool:
     """`dvc repro` of one stage whose needs are met; each line that it prints is shown with its name."""
-    command = [sys.executable, "-m", "pipeline.single_stage", name]
+    command = [sys.executable, "-m", "pipeline.dvc_command", "--wait-for-lock", "repro", "--single-item", name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout
         for line in process.stdout:

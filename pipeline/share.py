@@ -140,7 +140,7 @@ def adopt(repo: Repo) -> int:
 
 def dvc(*arguments: str) -> None:
     """Run DVC, its output shown. Raises UserError if it fails or is interrupted."""
-    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments]) as process:
+    with subprocess.Popen([sys.executable, "-m", "pipeline.dvc_command", *arguments]) as process:
         try:
             status = process.wait()
         except KeyboardInterrupt:

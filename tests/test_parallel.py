@@ -128,7 +128,7 @@ def test_of_stages_for_which_as_much_waits_the_long_one_comes_first():
 
 def test_dvc_lock_is_written_the_same_whichever_of_dvcs_parsers_read_it():
     text = (REPOSITORY / "dvc.lock").read_text()
-    for parse in (_yaml.parse_yaml, _yaml.parse_yaml_for_update):  # pipeline.single_stage has DVC take the first
+    for parse in (_yaml.parse_yaml, _yaml.parse_yaml_for_update):  # pipeline.dvc_command has DVC take the first
         assert dumps_yaml(parse(text, "dvc.lock")) == text
 
 
@@ -213,8 +213,8 @@ def start_and_interrupt(self, args, *others, **options):
     if "sleep.py" in str(args):
         signal.raise_signal(signal.SIGINT)
 subprocess.Popen.__init__ = start_and_interrupt
-sys.argv = ["single_stage", "sleep"]
-runpy.run_module("pipeline.single_stage", run_name="__main__")
+sys.argv = ["dvc_command", "repro"]
+runpy.run_module("pipeline.dvc_command", run_name="__main__")
 """
     with started("-c", program, cwd=sleeper, PYTHONPATH=str(REPOSITORY)) as process:
         _, errors = process.communicate(timeout=30)  # half of what the command takes, whose pipe it is too

@@ -1,13 +1,13 @@
-"""`dvc repro --single-item` of one stage, as pipeline.parallel needs it.
+"""`dvc`, as our commands call it: its record of a stage takes a second less, and an interrupt ends what it started.
 
-    python -m pipeline.single_stage train_resnet@50
+    python -m pipeline.dvc_command repro --single-item train_resnet@50
 
 To add a stage's lines to dvc.lock, DVC reads all of it with a parser that keeps comments, several times slower than
 the one that it reads it with otherwise, and holds its lock for that second. dvc.lock has no comments; what is written
 is the same, byte for byte.
 
 An interrupt that comes in the millisecond in which DVC starts the stage's command ends DVC alone: the command would
-go on, write its results, and be waited for. It is interrupted here.
+go on, and write its results. It is interrupted here.
 """
 
 import signal
@@ -32,7 +32,7 @@ def interrupt_children() -> list[psutil.Process]:
 
 if __name__ == "__main__":
     _yaml.parse_yaml_for_update = _yaml.parse_yaml
-    status = main(["--wait-for-lock", "repro", "--single-item", *sys.argv[1:]])
+    status = main(sys.argv[1:])
     if status == INTERRUPTED:
         psutil.wait_procs(interrupt_children())
     sys.exit(status)
