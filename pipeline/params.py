@@ -242,6 +242,16 @@ class Training(Section):
     schedule: Literal["constant", "one_cycle"]
 
 
+class EpochReadings(Section):
+    """What is read of a network after every epoch: its test set, and so many images of every margin set.
+
+    statistics_images: training images on which batch normalisation's statistics are estimated anew.
+    """
+
+    margin_images: Annotated[int, Field(ge=1)]
+    statistics_images: Annotated[int, Field(ge=2)]
+
+
 class ShapesAtScale(Section):
     """How much of the shapes study."""
 
@@ -250,6 +260,7 @@ class ShapesAtScale(Section):
     margin_images: Annotated[int, Field(ge=1)]
     resolution: Annotated[int, Field(ge=16, le=4096)]
     training: Training
+    readings: EpochReadings
     bootstrap: Annotated[int, Field(ge=10)]
 
     @property
@@ -264,6 +275,20 @@ class ShapesAtScale(Section):
                 f"training.batch_size = {self.training.batch_size}, images = {self.images}, train_fraction = "
                 f"{self.train_fraction}: these leave {self.train_images} training images and "
                 f"{self.images - self.train_images} test images; at least one batch and one test image are needed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _readings_have_images(self) -> ShapesAtScale:
+        if not self.training.batch_size <= self.readings.statistics_images <= self.train_images:
+            raise ValueError(
+                f"readings.statistics_images = {self.readings.statistics_images} should be at least one batch, "
+                f"training.batch_size = {self.training.batch_size}, and at most the {self.train_images} training images"
+            )
+        if self.readings.margin_images > self.margin_images:
+            raise ValueError(
+                f"readings.margin_images = {self.readings.margin_images} should be at most margin_images = "
+                f"{self.margin_images}"
             )
         return self
 

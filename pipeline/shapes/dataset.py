@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -64,11 +65,11 @@ def draw_shard(
     return write_shard(shard_path(name), tqdm(samples, name, images, unit="image", disable=None, leave=False))
 
 
-def load_images(name: str) -> Images:
-    """The images of a set. Raises UserError for a damaged shard or one of mixed sizes."""
+def load_images(name: str, first: int | None = None) -> Images:
+    """The images of a set, or so many from its beginning. Raises UserError for a damaged shard or mixed sizes."""
     path = shard_path(name)
     keys, pixels, counts = [], [], []
-    for sample in read_shard(path):
+    for sample in islice(read_shard(path), first):
         key = sample["__key__"]
         png = np.frombuffer(sample.get("png", b""), np.uint8)
         image = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) if png.size else None

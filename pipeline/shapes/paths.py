@@ -58,6 +58,11 @@ class Network:
         return METRICS / f"training/{self.group}/{self.name}.json"
 
     @property
+    def epochs(self) -> Path:
+        """What it answered at the end of each epoch."""
+        return DATA / f"epochs/{self.group}/{self.name}.parquet"
+
+    @property
     def predictions(self) -> Path:
         return DATA / f"predictions/{self.group}/{self.name}.parquet"
 

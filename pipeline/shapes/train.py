@@ -5,7 +5,7 @@
 
 The first is the paper's: a ResNet-18. The second varies its architecture and all that chance decides
 in training (initial weights, order of the images). At `scale: paper` as published: 12 epochs, batch
-64, learning rate 2e-4, cross entropy.
+64, learning rate 2e-4, cross entropy. Every epoch's answers are recorded (pipeline/shapes/epochs.py).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch.nn.functional import cross_entropy
 from pipeline import stage, training
 from pipeline.params import load_params
 from pipeline.shapes.dataset import load_images
-from pipeline.shapes.network import as_input, build_network, credit, majority_targets, predict_logits
-from pipeline.shapes.paths import ARCHITECTURE, Network, shard_path, split_name
+from pipeline.shapes.epochs import EpochRecord
+from pipeline.shapes.network import as_input, build_network, credit, majority_targets
+from pipeline.shapes.paths import ARCHITECTURE, Network, margin_name, shard_path, split_name
 from pipeline.shards import item_rng
 from pipeline.stage import write_bytes, write_json
 
@@ -40,16 +41,27 @@ def update(
 
 def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     params = load_params()
-    settings = params.at_scale.shapes.training
+    settings, readings = params.at_scale.shapes.training, params.at_scale.shapes.readings
     trained = Network(density, architecture, run)
     name = f"shapes/train/{trained.name}"
     training.configure(params.seed, name, params.threads)
     device = training.device()
 
     train, test = (load_images(split_name(density, split)) for split in ("train", "test"))
-    pixels, test_pixels = (torch.from_numpy(images.pixels).to(device) for images in (train, test))
+    pixels = torch.from_numpy(train.pixels).to(device)
     targets = torch.from_numpy(majority_targets(train.margins, params.shapes.target)).to(device)
-    test_targets = torch.from_numpy(majority_targets(test.margins, params.shapes.target))
+    chosen = item_rng(params.seed, f"{name}/statistics").permutation(len(pixels))[: readings.statistics_images]
+    margins = [margin_name(d, margin) for d in params.shapes.margin_densities for margin in params.shapes.margins]
+    record = EpochRecord(
+        {
+            split_name(density, "test"): test,
+            **{name: load_images(name, first=readings.margin_images) for name in margins},
+        },
+        targets=torch.from_numpy(majority_targets(test.margins, params.shapes.target)),
+        statistics=pixels[chosen],
+        batch_size=settings.batch_size,
+        precision=params.precision,
+    )
 
     network = build_network(architecture).to(device)
     look = training.compiled(network, device)
@@ -68,27 +80,22 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
         schedule.step()
         return values
 
-    def evaluate() -> dict[str, float]:
-        with training.autocast(params.precision, device):
-            logits = predict_logits(network, test_pixels)
-        loss = cross_entropy(logits, test_targets).item()
-        return {"test_loss": loss, "test_accuracy": credit(logits, test_targets).mean().item()}
-
     checkpoint = training.Checkpoint(
         stage=name.replace("/", "."),
-        settings=[params.seed, params.threads, params.precision, params.shapes.target, settings],
-        inputs=[shard_path(split_name(density, split)) for split in ("train", "test")],
+        settings=[params.seed, params.threads, params.precision, params.shapes.target, settings, readings],
+        inputs=[*(shard_path(split_name(density, split)) for split in ("train", "test")), *map(shard_path, margins)],
     )
     history = training.fit(
         step,
         steps=steps,
-        state={"network": network, "optimizer": optimizer, "schedule": schedule},
+        state={"network": network, "optimizer": optimizer, "schedule": schedule, "record": record},
         checkpoint=checkpoint,
-        evaluate=evaluate,
+        evaluate=lambda: record.read(network),
         evaluate_every=epoch_steps,
         label=name,
     )
 
+    record.write(trained.epochs)
     training.save_weights(trained.weights, network)
     label = density if trained.group == "paper" else trained.name
     curve = training.learning_curve(history.steps)

@@ -60,11 +60,13 @@ def test_training_killed_at_random_moments(workspace, run_stage):
     size = {"scales.smoke.shapes.images": 160, "scales.smoke.shapes.training.epochs": 3}  # 24 steps
     undisturbed = workspace("undisturbed", **size)
     assert run_stage("shapes.generate", "--density", 10).returncode == 0
+    assert run_stage("shapes.margin_sets").returncode == 0
     assert run_stage("shapes.train", "--density", 10).returncode == 0
     assert not list(Path(".checkpoints").glob("*"))
 
     killed = workspace("killed", **size)
     assert run_stage("shapes.generate", "--density", 10).returncode == 0
+    assert run_stage("shapes.margin_sets").returncode == 0
     moments = random.Random(0)
     for _ in range(2):
         run_killed("shapes.train", "--density", 10, wait_for=".checkpoints/*/*.pt", moments=moments, spread=1.5)
@@ -146,10 +148,10 @@ def test_a_damaged_image_is_named(generated, run_stage):
 def trained(workspace, run_stage):
     """Two networks of one step each, and all that they are tested on."""
     folder = workspace(densities=[10, 50], **{"shapes.margin_densities": [10]})
+    assert run_stage("shapes.margin_sets").returncode == 0
     for density in (10, 50):
         assert run_stage("shapes.generate", "--density", density).returncode == 0
         assert run_stage("shapes.train", "--density", density).returncode == 0
-    assert run_stage("shapes.margin_sets").returncode == 0
     return folder
 
 
