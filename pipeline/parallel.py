@@ -13,10 +13,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
+from pathlib import Path
 from queue import SimpleQueue
+from statistics import mean
 
 import networkx as nx
 import psutil
@@ -27,10 +29,12 @@ from pipeline.dvc_command import interrupt_children
 from pipeline.mend import LOCK, locked
 from pipeline.params import load_params
 from pipeline.shards import cores
-from pipeline.share import INTERRUPTED, WHOLE, dvc, dvc_errors, is_costly, read_graph, read_lock, write_lock
-from pipeline.stage import UserError, run
+from pipeline.share import INTERRUPTED, WHOLE, dvc, dvc_errors, read_graph, read_lock, write_lock
+from pipeline.stage import UserError, costs, run
 
 MEMORY = 3 * 2**30  # bytes for a stage; at `laptop` VGG16's features take most, 2.4 GiB
+RECORDED = Path("results/laptop/costs.jsonl")
+UNKNOWN = 5.0  # seconds of a stage of which nothing is known
 PINS = hasattr(os, "sched_setaffinity")  # Linux
 PATIENCE = 5  # seconds, after an interrupt, for what runs to end by itself
 # DVC's after each stage:
@@ -53,31 +57,48 @@ def outdated(repo: Repo, graph: nx.DiGraph) -> nx.DiGraph:
     return graph.subgraph(changed.union(*(nx.ancestors(graph, name) for name in changed)))
 
 
-def takes_long(name: str) -> bool:
-    """Of a kind that should not be begun last, and alone: training, and heat maps by many networks."""
-    return is_costly(name) or name.startswith("explain_")
+def expected_seconds(commands: dict[str, str]) -> dict[str, float]:
+    """How long each stage should take: as its command last did here, else where results/laptop was recorded.
+
+    commands: by the stages' names. A command that neither has takes as long as others of its module do on average.
+    """
+    known = {cost["command"]: cost["with_start"] for cost in [*costs(RECORDED), *costs()]}
+    modules: dict[str, list[float]] = {}
+    for command, seconds in known.items():
+        modules.setdefault(module_of(command), []).append(seconds)
+    means = {module: mean(seconds) for module, seconds in modules.items()}
+    return {name: known.get(command, means.get(module_of(command), UNKNOWN)) for name, command in commands.items()}
 
 
-def urgency(graph: nx.DiGraph) -> dict[str, tuple[int, int]]:
-    """For each stage, how many long ones and how many at all follow one another from it on, at most."""
-    result: dict[str, tuple[int, int]] = {}
+def module_of(command: str) -> str:
+    """'python -m pipeline.shapes.train --density 50' without its options."""
+    return command.partition(" --")[0]
+
+
+def urgency(graph: nx.DiGraph, seconds: Mapping[str, float]) -> dict[str, float]:
+    """For each stage, the seconds of the longest chain of stages from it on, itself included."""
+    result: dict[str, float] = {}
     for name in nx.topological_sort(graph):  # edges lead to what a stage needs: the last stages come first
-        costly, stages = max((result[later] for later in graph.predecessors(name)), default=(0, 0))
-        result[name] = (costly + takes_long(name), stages + 1)
+        result[name] = seconds[name] + max((result[later] for later in graph.predecessors(name)), default=0)
     return result
 
 
-def run_graph(graph: nx.DiGraph, execute: Callable[[str], bool], jobs: int, threads: int) -> list[str]:
+def run_graph(
+    graph: nx.DiGraph, execute: Callable[[str], bool], jobs: int, threads: int, seconds: Mapping[str, float]
+) -> list[str]:
     """Execute every stage after all that it needs, `jobs` at a time; the names of those that failed.
+
+    Of those that may begin, the first is that from which the longest chain follows.
 
     Args:
         graph: names of stages, with an edge from each to what it depends on.
+        seconds: how long each should take.
         execute: runs one stage, in a thread that only `threads` cores are open to; False if it fails.
 
     After a failure no other stage begins; those that run are waited for. After an interrupt they are interrupted too:
     a terminal does that, but not to what has only just begun.
     """
-    urgent = urgency(graph)
+    urgent = urgency(graph, seconds)
     order = TopologicalSorter({name: set(graph.successors(name)) for name in graph})
     order.prepare()
     ready: list[str] = []
@@ -148,10 +169,10 @@ def put_in_order(names: list[str]) -> None:
         write_lock(content)
 
 
-def reproduce(graph: nx.DiGraph, order: list[str], jobs: int, threads: int) -> None:
+def reproduce(graph: nx.DiGraph, order: list[str], jobs: int, threads: int, seconds: Mapping[str, float]) -> None:
     """Reproduce these stages, `jobs` at a time; `order` is dvc.lock's, of all stages. Raises UserError."""
     try:
-        failed = run_graph(graph, reproduce_stage, jobs, threads)
+        failed = run_graph(graph, reproduce_stage, jobs, threads, seconds)
     except KeyboardInterrupt:
         raise UserError(INTERRUPTED) from None
     finally:
@@ -179,12 +200,13 @@ def main(jobs: str = "auto", target: str = WHOLE) -> str:
     with dvc_errors(), Repo() as repo:
         graph = outdated(repo, read_graph(repo, target))
         order = [stage.addressing for stage in plan_repro(repo.index.graph)]
+        commands = {stage.addressing: str(stage.cmd) for stage in repo.index.stages if stage.addressing in graph}
     if not graph:
         return "data and pipelines are up to date,"
     threads = load_params().threads
     number = possible_jobs(threads) if jobs == "auto" else int(jobs)
     if number > 1:
-        reproduce(graph, order, number, threads)
+        reproduce(graph, order, number, threads, expected_seconds(commands))
     dvc("repro", target)
     return f"{len(graph)} stages, {number} at a time," if number > 1 else "one stage at a time,"
 

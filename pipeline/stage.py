@@ -70,9 +70,11 @@ def run(main: Callable[..., str], **arguments: type) -> None:
 
 def _keep_cost(label: str, command: str, seconds: float) -> None:
     """A line for the report. What the stage made is whole already, so a full disk costs only this line."""
-    whole = time.time() - psutil.Process().create_time()
-    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    process = psutil.Process()
+    whole = time.time() - process.create_time()
+    ended = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = {"stage": label, "command": command, "seconds": round(seconds, 2), "with_start": round(whole, 2)}
+    line["cpu"] = round(sum(process.cpu_times()[:4]), 2)  # user and system, its own and its children's
     try:
         COSTS.parent.mkdir(parents=True, exist_ok=True)
         with COSTS.open("a") as file:
@@ -81,15 +83,17 @@ def _keep_cost(label: str, command: str, seconds: float) -> None:
         print(f"{COSTS}: {error.strerror}; the report will not know what {label} cost", flush=True)
 
 
-def costs() -> list[dict[str, Any]]:
-    """What each stage cost when it last ran here, in the order of their ends.
+def costs(path: Path | None = None) -> list[dict[str, Any]]:
+    """What each stage cost when it last ran here, in the order of their ends; or as another such file has it.
 
-    'stage', 'command', 'seconds' of work, 'with_start': with Python's and the libraries' start, 'ended' (UTC).
+    'stage', 'command', 'seconds' of work, 'with_start': with Python's and the libraries' start, 'cpu': seconds that
+    cores were busy with it, 'ended' (UTC).
     """
-    if not COSTS.exists():
+    path = path or COSTS
+    if not path.exists():
         return []
     last: dict[str, dict[str, Any]] = {}
-    for line in COSTS.read_text().splitlines():
+    for line in path.read_text().splitlines():
         cost = json.loads(line)
         last.pop(cost["stage"], None)
         last[cost["stage"]] = cost

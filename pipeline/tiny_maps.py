@@ -1,4 +1,8 @@
-"""3 x 3 convolutions that make maps of 2 x 2 pixels or smaller, at which a CPU is slow: the same, in less time."""
+"""3 x 3 convolutions that make maps of 2 x 2 pixels or smaller: the same, with gradients in less time on a CPU.
+
+There oneDNN's backward pass takes up to four times as long as matrix products do. Its forward pass is as fast, so
+prediction is PyTorch's own. `python -m benchmarks.fast_paths` measures both.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,11 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn.functional import conv2d
 
 
 def quicken(network: nn.Module) -> nn.Module:
-    """Let a network's convolutions be quick on tiny maps. Changes its modules; parameters and their names stay.
-
-    Floating-point operations are counted without (torch.utils.flop_counter): there are fewer with it, on a CPU.
-    """
+    """Let a network's convolutions be quick on tiny maps. Changes its modules; parameters and their names stay."""
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.Conv2d) and TinyMapConv2d.can_replace(module):
             parent, _, child = name.rpartition(".")
@@ -22,10 +24,9 @@ def quicken(network: nn.Module) -> nn.Module:
 
 
 class TinyMapConv2d(nn.Conv2d):
-    """A 3 x 3 convolution (padding 1) that is made of matrix products where it makes maps of 2 x 2 or smaller.
+    """A 3 x 3 convolution (padding 1) whose gradients are matrix products where it makes maps of 2 x 2 or smaller.
 
-    On the CPU, oneDNN takes about four times as long for such maps, most of it for the gradient
-    of the weights (benchmarks/training.py). ResNet-18 at 64 x 64 pixels has four of them, its last stage.
+    ResNet-18 at 64 x 64 pixels has four such convolutions, its last stage.
     """
 
     @staticmethod
@@ -45,24 +46,23 @@ class TinyMapConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         made = [_outputs(length, stride) for length, stride in zip(x.shape[2:], self.stride, strict=True)]
-        if x.device.type != "cpu" or max(made) > 2 or self.padding_mode != "zeros":
+        tiny = x.device.type == "cpu" and max(made) <= 2 and self.padding_mode == "zeros"
+        if not (tiny and torch.is_grad_enabled()):
             return super().forward(x)
-        return _TapByTap.apply(x, self.weight.to(x.dtype), self.stride)
+        return _TinyMapConv.apply(x, self.weight.to(x.dtype), self.stride)
 
 
-class _TapByTap(torch.autograd.Function):
-    """The convolution as one matrix product for each tap of its kernel. x: [B, C, H, W]; weight: [O, C, 3, 3]."""
+class _TinyMapConv(torch.autograd.Function):
+    """conv2d, and in its backward pass one matrix product for each tap of the kernel.
+
+    x: [B, C, H, W]; weight: [O, C, 3, 3], of one dtype.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(x, weight)
-        maps = x.permute(0, 2, 3, 1)
-        b, h, w, _ = maps.shape
-        ctx.taps = list(product(_taps(h, stride[0]), _taps(w, stride[1])))
-        out = maps.new_zeros(b, _outputs(h, stride[0]), _outputs(w, stride[1]), len(weight))
-        for (i, to_rows, rows), (j, to_columns, columns) in ctx.taps:
-            out[:, to_rows, to_columns] += maps[:, rows, columns] @ weight[:, :, i, j].t()
-        return out.permute(0, 3, 1, 2)
+        ctx.stride = stride
+        return conv2d(x, weight, stride=stride, padding=1)
 
     @staticmethod
     @once_differentiable
@@ -70,11 +70,14 @@ class _TapByTap(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         maps, upstream = x.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
         to_maps = torch.zeros_like(maps)
-        to_weight = torch.empty_like(weight) if len(ctx.taps) == 9 else torch.zeros_like(weight)
-        for (i, to_rows, rows), (j, to_columns, columns) in ctx.taps:
+        to_weight = torch.zeros_like(weight)  # a tap that meets no map has no gradient
+        vertical, horizontal = (_taps(length, stride) for length, stride in zip(x.shape[2:], ctx.stride, strict=True))
+        for (i, to_rows, rows), (j, to_columns, columns) in product(vertical, horizontal):
             part = upstream[:, to_rows, to_columns]
-            to_maps[:, rows, columns] += part @ weight[:, :, i, j]
-            torch.mm(part.flatten(0, 2).t(), maps[:, rows, columns].flatten(0, 2), out=to_weight[:, :, i, j])
+            seen = maps[:, rows, columns]
+            flat = part.flatten(0, 2)  # [B H' W', O]: on a 4-d tensor, matmul would copy the weight for every image
+            to_maps[:, rows, columns] += (flat @ weight[:, :, i, j]).view_as(seen)
+            torch.mm(flat.t(), seen.flatten(0, 2), out=to_weight[:, :, i, j])
         return to_maps.permute(0, 3, 1, 2), to_weight, None
 
 

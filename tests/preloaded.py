@@ -53,5 +53,6 @@ def _run(command: list[str], cwd: Path, environment: dict[str, str], streams: tu
     os.environ.update(environment)
     sys.path[:] = [environment["PYTHONPATH"], *(path for path in sys.path if not path.startswith(TESTS))]
     sys.argv = command
+    multiprocessing.set_start_method(None, force=True)  # else a stage's pool would start, and fill, such a server anew
     np.random.seed()  # noqa: NPY002 (else all would go on from one state)
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +32,8 @@ from workflow_helpers import ONE_DENSITY, clone, environment, ran, run
 from pipeline import parallel
 from pipeline.parallel import possible_jobs, put_in_order, run_graph, urgency
 from pipeline.shards import cores
+
+EQUAL = defaultdict(lambda: 1.0)  # seconds of every stage
 
 
 class Recorder:
@@ -69,7 +72,7 @@ def random_graph(stages: int, seed: int) -> nx.DiGraph:
 def test_every_stage_runs_once_after_all_that_it_needs(seed):
     graph = random_graph(30, seed)
     execute = Recorder()
-    assert run_graph(graph, execute, jobs=3, threads=1) == []
+    assert run_graph(graph, execute, jobs=3, threads=1, seconds=EQUAL) == []
     assert set(execute.times) == set(graph)
     for name, needed in graph.edges:
         assert execute.times[name][0] >= execute.times[needed][1]
@@ -79,7 +82,7 @@ def test_every_stage_runs_once_after_all_that_it_needs(seed):
 def test_as_many_run_at_once_as_may(jobs):
     graph = nx.DiGraph([(f"train_{i}", "images") for i in range(10)])
     execute = Recorder()
-    run_graph(graph, execute, jobs, threads=1)
+    run_graph(graph, execute, jobs, threads=1, seconds=EQUAL)
     assert execute.most == jobs
 
 
@@ -87,7 +90,7 @@ def test_after_a_failure_what_runs_ends_and_nothing_begins():
     graph = nx.DiGraph([("b", "a"), ("c", "b"), ("d", "c")])
     graph.add_edges_from(pairwise(["z3", "z2", "z1", "a"]))
     execute = Recorder(failing="b")
-    assert run_graph(graph, execute, jobs=2, threads=1) == ["b"]
+    assert run_graph(graph, execute, jobs=2, threads=1, seconds=EQUAL) == ["b"]
     assert {"a", "b", "z1"} <= set(execute.times)
     assert not {"c", "d"} & set(execute.times)
     late = [name for name, (began, _) in execute.times.items() if began > execute.times["b"][1] + 0.01]
@@ -96,34 +99,57 @@ def test_after_a_failure_what_runs_ends_and_nothing_begins():
 
 def test_nothing_to_do_runs_nothing():
     execute = Recorder()
-    assert run_graph(nx.DiGraph(), execute, jobs=2, threads=1) == []
+    assert run_graph(nx.DiGraph(), execute, jobs=2, threads=1, seconds=EQUAL) == []
     assert execute.times == {}
 
 
-def test_what_much_waits_for_comes_first():
+def test_the_stage_from_which_the_longest_chain_follows_comes_first():
     graph = nx.DiGraph([("train_a", "images"), ("figures_a", "train_a"), ("train_b", "images")])
     graph.add_edges_from([("extract_b", "train_b"), ("train_c", "extract_b"), ("figures_c", "train_c")])
-    urgent = urgency(graph)
-    assert urgent == {
-        "figures_a": (0, 1),
-        "train_a": (1, 2),
-        "figures_c": (0, 1),
-        "train_c": (1, 2),
-        "extract_b": (2, 3),
-        "train_b": (3, 4),
-        "images": (3, 5),
+    seconds = {
+        "images": 1.0,
+        "train_a": 30,
+        "figures_a": 2,
+        "train_b": 10,
+        "extract_b": 4,
+        "train_c": 20,
+        "figures_c": 3,
+    }
+    assert urgency(graph, seconds) == {
+        "figures_a": 2,
+        "train_a": 32,
+        "figures_c": 3,
+        "train_c": 23,
+        "extract_b": 27,
+        "train_b": 37,
+        "images": 38,
     }
     execute = Recorder()
-    run_graph(graph, execute, jobs=1, threads=1)
+    run_graph(graph, execute, jobs=1, threads=1, seconds=seconds)
     began = sorted(execute.times, key=lambda name: execute.times[name][0])
-    assert began.index("train_c") < began.index("train_a")
+    assert began == ["images", "train_b", "train_a", "extract_b", "train_c", "figures_c", "figures_a"]
 
 
-def test_of_stages_for_which_as_much_waits_the_long_one_comes_first():
-    graph = nx.DiGraph([("figures", "explain_counters"), ("figures", "shift_counter")])
-    execute = Recorder()
-    run_graph(graph, execute, jobs=1, threads=1)
-    assert min(execute.times, key=lambda name: execute.times[name][0]) == "explain_counters"
+def test_a_stage_should_take_as_long_as_it_did_here_or_where_it_was_recorded(tmp_path, monkeypatch):
+    def keep(path: Path, **seconds: float) -> None:
+        path.parent.mkdir(parents=True)
+        commands = {
+            "a": "python -m pipeline.x.a",
+            "b1": "python -m pipeline.x.b --n 1",
+            "b3": "python -m pipeline.x.b --n 3",
+        }
+        lines = [{"stage": name, "command": commands[name], "with_start": took} for name, took in seconds.items()]
+        path.write_text("\n".join(map(json.dumps, lines)))
+
+    monkeypatch.chdir(tmp_path)
+    commands = {"first": "python -m pipeline.x.a", "one": "python -m pipeline.x.b --n 1"}
+    commands |= {"two": "python -m pipeline.x.b --n 2", "new": "python -m pipeline.y"}
+    assert parallel.expected_seconds(commands) == dict.fromkeys(commands, parallel.UNKNOWN)
+    keep(tmp_path / "results/laptop/costs.jsonl", a=8.0, b1=20.0, b3=40.0)
+    assert parallel.expected_seconds(commands) == {"first": 8, "one": 20, "two": 30, "new": parallel.UNKNOWN}
+    monkeypatch.setattr("pipeline.stage.COSTS", tmp_path / "report/costs.jsonl")
+    keep(tmp_path / "report/costs.jsonl", b1=10.0)
+    assert parallel.expected_seconds(commands) == {"first": 8, "one": 10, "two": 25, "new": parallel.UNKNOWN}
 
 
 def test_dvc_lock_is_written_the_same_whichever_of_dvcs_parsers_read_it():
@@ -147,7 +173,7 @@ def test_stages_at_once_have_cores_of_their_own():
     graph = nx.DiGraph()
     graph.add_nodes_from(["a", "b"])
     before = os.sched_getaffinity(0)
-    run_graph(graph, execute, jobs=2, threads=1)
+    run_graph(graph, execute, jobs=2, threads=1, seconds=EQUAL)
     assert [len(own) for own in seen.values()] == [1, 1]
     assert seen["a"] != seen["b"]
     assert os.sched_getaffinity(0) == before
@@ -241,7 +267,7 @@ import networkx as nx
 from pipeline.parallel import run_graph
 def execute(name):
     subprocess.run([sys.executable, "-c", "import time; print('asleep;', end='', flush=True); time.sleep(60)"])
-run_graph(nx.empty_graph(["a", "b", "c"], nx.DiGraph), execute, jobs=2, threads=1)
+run_graph(nx.empty_graph(["a", "b", "c"], nx.DiGraph), execute, jobs=2, threads=1, seconds=dict.fromkeys("abc", 1.0))
 """
     with started("-c", program, cwd=tmp_path, PYTHONPATH=str(REPOSITORY)) as process:
         assert process.stdout.read(len("asleep;asleep;")) == "asleep;asleep;"

@@ -21,13 +21,14 @@ from typing import Any
 
 import jinja2
 
+from pipeline.claims.costs import busy, by_study, critical_path, last_run, stage_costs
 from pipeline.claims.evidence import recorded_runs
 from pipeline.claims.judge import METRICS, TABLE, THIS_RUN
 from pipeline.claims.record import commit, machine, versions
 from pipeline.claims.schema import Claim, Document, Table, cell_name, read_claims, rows
 from pipeline.claims.verdicts import CANNOT, VERDICTS
 from pipeline.params import PATH, load_params, read_yaml
-from pipeline.stage import UserError, costs, run, write_bytes
+from pipeline.stage import UserError, run, write_bytes
 
 REPORT = Path("report/index.html")
 
@@ -132,19 +133,6 @@ def settings() -> list[tuple[str, str]]:
     return flat(content, "")
 
 
-def spent() -> list[dict[str, Any]]:
-    """What each study's stages cost when they last ran here; one from the run cache has no time of its own."""
-    kept = [cost for cost in costs() if "." in cost["stage"].split()[0]]  # commands for people are no stages
-    studies: dict[str, dict[str, Any]] = {}
-    for cost in kept:
-        study = studies.setdefault(cost["stage"].partition(".")[0], {"stages": 0, "seconds": 0.0, "with_start": 0.0})
-        study["stages"] += 1
-        study["seconds"] += cost["seconds"]
-        study["with_start"] += cost["with_start"]
-    total = {key: sum(study[key] for study in studies.values()) for key in ("stages", "seconds", "with_start")}
-    return [{"study": name, **study} for name, study in studies.items()] + [{"study": "all", **total}]
-
-
 def origin() -> str:
     """Where the repository comes from, '' where nothing says it; without user and password: the page is passed on."""
     found = subprocess.run(["git", "config", "--get", "remote.origin.url"], capture_output=True, text=True)
@@ -155,7 +143,7 @@ def main() -> str:
     params, claims = load_params(), read_claims()
     if not (TABLE.exists() and METRICS.exists()):
         raise UserError(f"{TABLE}: not there; 'dvc repro claims' makes it")
-    judged = json.loads(TABLE.read_text())
+    judged, spent = json.loads(TABLE.read_text()), stage_costs()
     wanted = {(document, claim) for document, (_, of) in claims.items() for claim in of}
     if wanted != {(row["document"], row["claim"]) for row in judged}:
         raise UserError(f"{TABLE}: is of another claims.yaml; 'dvc repro claims' makes it anew")
@@ -181,8 +169,10 @@ def main() -> str:
         machine=machine(),
         versions=versions(),
         settings=settings(),
-        costs=spent(),
-        slowest=sorted(costs(), key=lambda cost: -cost["with_start"])[:15],
+        costs=by_study(spent),
+        slowest=sorted(spent, key=lambda cost: -cost["with_start"])[:15],
+        busy=busy(last_run(spent)),
+        critical_path=critical_path(last_run(spent)),
         recorded=recorded_runs(),
     )
     write_bytes(REPORT, page.encode())

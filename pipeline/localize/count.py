@@ -33,7 +33,6 @@ from pipeline.localize.segmentation import Segmenter, components, overlap
 from pipeline.params import Params, load_params
 from pipeline.predictions import write_predictions
 from pipeline.stage import run, write_bytes
-from pipeline.tiny_maps import quicken
 
 SHOWN = 4  # images of each test set
 
@@ -99,7 +98,7 @@ def main(counter: str) -> str:
     device = training.device()
     network = build(counter, params)
     training.load_weights(weights_path(counter), network)
-    quicken(network).to(device)
+    network.to(device)
     threshold = json.loads(training_metrics(counter).read_text())["threshold"]
 
     answers, places, masks = [], [], {}

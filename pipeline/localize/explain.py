@@ -26,7 +26,6 @@ from pipeline.localize.summaries import mean_of_draws, mean_with_interval, share
 from pipeline.params import Params, load_params
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
-from pipeline.tiny_maps import quicken
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 MEASURES = (*heat.location_measures("chosen"), "deletion", "insertion")
@@ -107,7 +106,7 @@ def explain(density: int, params: Params) -> tuple[dict[str, pd.DataFrame], dict
     device = training.device()
 
     def build() -> nn.Module:
-        return quicken(resnet18()).to(device).eval()
+        return resnet18().to(device).eval()
 
     trained = build()
     training.load_weights(network_weights(density), trained)

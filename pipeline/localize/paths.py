@@ -60,7 +60,7 @@ def network_weights(density: int) -> Path:
 
 
 def network_decisions(density: int) -> Path:
-    return SHAPES / f"predictions/paper/{network_of(density)}.parquet"
+    return SHAPES / f"decisions/paper/{network_of(density)}.parquet"
 
 
 def network_curve(density: int) -> Path:

@@ -63,7 +63,13 @@ class Network:
         return DATA / f"epochs/{self.group}/{self.name}.parquet"
 
     @property
+    def decisions(self) -> Path:
+        """Its decisions, where it makes them."""
+        return DATA / f"decisions/{self.group}/{self.name}.parquet"
+
+    @property
     def predictions(self) -> Path:
+        """The same, among those of all networks that params.yaml names."""
         return DATA / f"predictions/{self.group}/{self.name}.parquet"
 
 

@@ -1,7 +1,7 @@
-"""Put every network before its test sets and all margin sets, and record each decision.
+"""Put one network before its test sets and all margin sets, and record each decision.
 
-python -m pipeline.shapes.predict --group paper       the paper's networks, one a density
-python -m pipeline.shapes.predict --group variants    other architectures, and further training runs
+python -m pipeline.shapes.predict --density 50
+python -m pipeline.shapes.predict --density 50 --architecture regnet_y_400mf --run 2
 """
 
 from __future__ import annotations
@@ -18,29 +18,24 @@ from pipeline.params import Params, load_params
 from pipeline.predictions import write_predictions
 from pipeline.shapes.dataset import Images, load_images
 from pipeline.shapes.network import build_network, predict_logits
-from pipeline.shapes.paths import Network, margin_name, shard_path, split_name
+from pipeline.shapes.paths import ARCHITECTURE, Network, margin_name, shard_path, split_name
 from pipeline.shapes.scenes import KINDS
 from pipeline.stage import run
 
 TIE = "tie"
 
 
-def members(group: str, params: Params) -> list[Network]:
-    """The networks of a group, 'paper' or 'variants'."""
-    if group == "paper":
-        return [Network(density) for density in params.densities]
-    variants = params.shapes.variants
-    return [
-        Network(variants.density, architecture, run) for architecture in variants.architectures for run in variants.runs
-    ]
+def conditions(trained: Network, params: Params) -> list[str]:
+    """Every set of images that a network is tested on: test sets, then margin sets.
 
-
-def conditions(group: str, params: Params) -> list[str]:
-    """Every set of images that a group's networks are tested on: test sets, then margin sets."""
+    The paper's networks see the test sets of all densities, variants that of their own.
+    """
     study = params.shapes
-    densities = params.densities if group == "paper" else [study.variants.density]
-    tests = [split_name(density, "test") for density in densities]
-    return tests + [margin_name(density, margin) for density in study.margin_densities for margin in study.margins]
+    tests = params.densities if trained.group == "paper" else [trained.density]
+    return [
+        *(split_name(density, "test") for density in tests),
+        *(margin_name(density, margin) for density in study.margin_densities for margin in study.margins),
+    ]
 
 
 def trials(name: str, condition: str, images: Images, logits: np.ndarray, target: str) -> pd.DataFrame:
@@ -65,40 +60,36 @@ def trials(name: str, condition: str, images: Images, logits: np.ndarray, target
     ).assign(correct=lambda rows: rows["correct"].mask(rows["category"] == TIE))
 
 
-def main(group: str) -> str:
+def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     params = load_params()
-    training.configure(params.seed, "shapes/predict", params.threads)
+    trained = Network(density, architecture, run)
+    name = f"shapes/predict/{trained.name}"
+    training.configure(params.seed, name, params.threads)
     device = training.device()
-    observers = members(group, params)
-    networks = []
-    for trained in observers:
-        networks.append(build_network(trained.architecture))
-        training.load_weights(trained.weights, networks[-1])
-        networks[-1].to(device)
+    network = build_network(architecture)
+    training.load_weights(trained.weights, network)
+    network.to(device)
 
+    sets = conditions(trained, params)
     checkpoint = training.Checkpoint(
-        stage=f"shapes.predict.{group}",
-        settings=[params.threads, params.precision, *(trained.name for trained in observers)],
-        inputs=[*(trained.weights for trained in observers), *map(shard_path, conditions(group, params))],
+        stage=name.replace("/", "."),
+        settings=[params.threads, params.precision],
+        inputs=[trained.weights, *map(shard_path, sets)],
     )
-    logits: dict[str, torch.Tensor] = checkpoint.load() or {}  # [networks, N, 2] by condition
-    tables: dict[Network, list[pd.DataFrame]] = {trained: [] for trained in observers}
-    for condition in tqdm(conditions(group, params), f"shapes/predict {group}", unit="set", disable=None, leave=False):
+    logits: dict[str, torch.Tensor] = checkpoint.load() or {}  # [N, 2] by condition
+    tables = []
+    for condition in tqdm(sets, name, unit="set", disable=None, leave=False):
         images = load_images(condition)
         if condition not in logits:
-            pixels = torch.from_numpy(images.pixels)
             with training.autocast(params.precision, device):
-                logits[condition] = torch.stack([predict_logits(network, pixels) for network in networks])
+                logits[condition] = predict_logits(network, torch.from_numpy(images.pixels))
             checkpoint.save_if_due(lambda: logits)
-        for trained, answers in zip(observers, logits[condition].numpy(), strict=True):
-            rows = trials(trained.name, condition, images, answers, params.shapes.target)
-            tables[trained].append(rows.assign(**dataclasses.asdict(trained)))
-    for trained, parts in tables.items():
-        write_predictions(trained.predictions, pd.concat(parts, ignore_index=True))
+        tables.append(trials(trained.name, condition, images, logits[condition].numpy(), params.shapes.target))
+    decisions = pd.concat(tables, ignore_index=True)
+    write_predictions(trained.decisions, decisions.assign(**dataclasses.asdict(trained)))
     checkpoint.discard()
-    decisions = sum(answers.shape[0] * answers.shape[1] for answers in logits.values())
-    return f"{decisions:,} decisions of {len(networks)} networks"
+    return f"{len(decisions):,} decisions"
 
 
 if __name__ == "__main__":
-    run(main, group=str)
+    run(main, density=int, architecture=str, run=int)

@@ -80,7 +80,10 @@ def test_the_report_is_one_file_that_needs_no_other(judged):
 
 def test_the_report_shows_settings_of_this_run_and_what_stages_cost(judged, monkeypatch):
     costs = [{"stage": "shapes.train 10", "command": "python -m pipeline.shapes.train --density 10"}]
-    lines = [json.dumps({**cost, "seconds": 60.5, "with_start": 64.25, "ended": "now"}) for cost in costs]
+    lines = [
+        json.dumps({**cost, "seconds": 60.5, "with_start": 64.25, "cpu": 32.0, "ended": "2026-01-01T10:00:00+00:00"})
+        for cost in costs
+    ]
     Path("report").mkdir()
     Path("report/costs.jsonl").write_text("\n".join(lines))
     report.main()
@@ -267,7 +270,7 @@ def test_a_stage_leaves_its_cost(tmp_path):
     for _ in range(2):
         subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
     first, second = map(json.loads, (tmp_path / "report/costs.jsonl").read_text().splitlines())
-    assert first.keys() == second.keys() == {"stage", "command", "seconds", "with_start", "ended"}
+    assert first.keys() == second.keys() == {"stage", "command", "seconds", "with_start", "cpu", "ended"}
     assert first["command"] == "python -m pipeline.params"
     assert 0 <= first["seconds"] < first["with_start"] < 60
 

@@ -34,7 +34,7 @@ STAGES = [
     ("shapes.generate", "--density", 10),
     ("shapes.margin_sets",),
     ("shapes.train", "--density", 10),
-    ("shapes.predict", "--group", "paper"),
+    ("shapes.predict", "--density", 10),
     *[("localize.train", "--counter", name) for name in COUNTERS],
     *[("localize.count", "--counter", name) for name in COUNTERS],
     ("localize.compare",),

@@ -11,7 +11,7 @@ from pipeline.params import load_params
 from pipeline.psychometric import rates, wilson
 from pipeline.shapes.dataset import Images
 from pipeline.shapes.evaluate import accuracy_table, bias_table, extreme, margin_table, summary
-from pipeline.shapes.paths import margin_name, observer, split_name
+from pipeline.shapes.paths import Network, margin_name, observer, split_name
 from pipeline.shapes.predict import conditions, trials
 
 
@@ -63,7 +63,7 @@ def every_trial(params):
     """M10 always answers right; M50 always answers 'circle'."""
     margins = {split_name(d, "test"): [1, -1, -1, 3] for d in params.densities}
     margins |= {margin_name(10, m): [m] * 5 for m in params.shapes.margins}
-    assert set(margins) == set(conditions("paper", params))
+    assert set(margins) == set(conditions(Network(10), params))
     tables = []
     for density in params.densities:
         for condition, values in margins.items():

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from conftest import assert_one_line_error, digests, run_killed
+from conftest import assert_one_line_error, digests, edit_params, run_killed
 
 from pipeline.params import load_params
 from pipeline.shapes.dataset import load_images
@@ -146,8 +146,8 @@ def test_a_damaged_image_is_named(generated, run_stage):
 
 @pytest.fixture
 def trained(workspace, run_stage):
-    """Two networks of one step each, and all that they are tested on."""
-    folder = workspace(densities=[10, 50], **{"shapes.margin_densities": [10]})
+    """Two networks of a few steps each, and all that they are tested on."""
+    folder = workspace(densities=[10, 50], **{"shapes.margin_densities": [10], "shapes.variants.runs": [1]})
     assert run_stage("shapes.margin_sets").returncode == 0
     for density in (10, 50):
         assert run_stage("shapes.generate", "--density", density).returncode == 0
@@ -157,17 +157,37 @@ def trained(workspace, run_stage):
 
 @pytest.mark.slow
 def test_predictions_killed_between_sets(trained, run_stage):
-    assert run_stage("shapes.predict", "--group", "paper").returncode == 0
+    assert run_stage("shapes.predict", "--density", 50).returncode == 0
     undisturbed = digests(trained)
-    assert {f"data/shapes/predictions/paper/M{density}.parquet" for density in (10, 50)} < set(undisturbed)
-    shutil.rmtree("data/shapes/predictions")
-    run_killed("shapes.predict", "--group", "paper", wait_for=".checkpoints/*/*.pt", moments=random.Random(0), spread=0)
-    (kept,) = Path(".checkpoints/shapes.predict.paper").glob("*.pt")
+    assert "data/shapes/decisions/paper/M50.parquet" in undisturbed
+    shutil.rmtree("data/shapes/decisions")
+    run_killed("shapes.predict", "--density", 50, wait_for=".checkpoints/*/*.pt", moments=random.Random(0), spread=0)
+    (kept,) = Path(".checkpoints/shapes.predict.M50").glob("*.pt")
     assert 0 < len(torch.load(kept)) < 2 + 9  # sets
-    shutil.rmtree("data/shapes/predictions", ignore_errors=True)  # as DVC does before it runs a stage
-    assert run_stage("shapes.predict", "--group", "paper").returncode == 0
+    shutil.rmtree("data/shapes/decisions", ignore_errors=True)  # as DVC does before it runs a stage
+    assert run_stage("shapes.predict", "--density", 50).returncode == 0
     assert digests(trained) == undisturbed
     assert not list(Path(".checkpoints").glob("*"))
+
+
+@pytest.mark.slow
+def test_only_the_networks_that_params_names_are_collected(trained, run_stage):
+    edit_params(Path("params.yaml"), {"shapes.variants.architectures": ["resnet18"]})
+    assert run_stage("shapes.train", "--density", 50, "--run", 1).returncode == 0
+    assert run_stage("shapes.predict", "--density", 50, "--run", 1).returncode == 0
+    for density in (10, 50):
+        assert run_stage("shapes.predict", "--density", density).returncode == 0
+    assert run_stage("shapes.collect").returncode == 0
+    folder = Path("data/shapes/predictions")
+    assert {path.name for path in folder.glob("*/*")} == {"M10.parquet", "M50.parquet", "resnet18-50-run1.parquet"}
+    variant = pd.read_parquet(folder / "variants/resnet18-50-run1.parquet")
+    assert set(variant["condition"]) == {"test/density-50"} | {
+        f"margins/density-10/margin{m:+d}" for m in range(-8, 9, 2)
+    }
+
+    edit_params(Path("params.yaml"), {"densities": [50]})
+    assert run_stage("shapes.collect").returncode == 0
+    assert {path.name for path in folder.glob("*/*")} == {"M50.parquet", "resnet18-50-run1.parquet"}
 
 
 @pytest.mark.slow
@@ -177,8 +197,29 @@ def test_weights_of_another_architecture_stop_prediction(trained, run_stage):
     from pipeline.training import save_weights
 
     save_weights("models/shapes/paper/M50.safetensors", resnet34())
-    result = run_stage("shapes.predict", "--group", "paper")
+    result = run_stage("shapes.predict", "--density", 50)
     assert_one_line_error(result, "models/shapes/paper/M50.safetensors: does not fit ResNet")
+
+
+@pytest.mark.slow
+def test_the_last_epoch_as_saved_is_what_the_saved_network_answers(trained, run_stage):
+    """Training's record of its last epoch, and predictions from the weights on disk: the same answers."""
+    assert run_stage("shapes.predict", "--density", 50).returncode == 0
+    epochs = pd.read_parquet("data/shapes/epochs/paper/M50.parquet").astype({"condition": str, "image": str})
+    decisions = pd.read_parquet("data/shapes/decisions/paper/M50.parquet").astype({"condition": str, "image": str})
+    assert set(epochs["reading"]) == {"as saved", "re-estimated"}
+    assert set(epochs["epoch"]) == {1}
+    last = epochs[epochs["reading"] == "as saved"]
+    assert last["condition"].value_counts().to_dict() == {
+        "test/density-50": 12,
+        **{f"margins/density-10/margin{margin:+d}": 2 for margin in range(-8, 9, 2)},
+    }
+    both = last.merge(decisions, on=["condition", "image"], validate="one_to_one")
+    assert len(both) == len(last)
+    np.testing.assert_allclose(
+        both["logit_difference"], both["logit_circle"] - both["logit_square"], rtol=2e-3, atol=1e-5
+    )
+    assert (both["circles_x"] == both["circles_y"]).all()
 
 
 def test_another_seed_is_another_result(workspace, run_stage):

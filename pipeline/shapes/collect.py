@@ -1,0 +1,37 @@
+"""Bring together the decisions of all networks that params.yaml names: what other stages read, a folder a group.
+
+    python -m pipeline.shapes.collect
+
+DVC leaves the files of networks that params.yaml names no longer; these folders have none of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.params import Params, load_params
+from pipeline.shapes.paths import Network
+from pipeline.stage import run, write_bytes
+
+
+def networks(params: Params) -> list[Network]:
+    """The paper's, one a density; then other architectures and further training runs."""
+    variants = params.shapes.variants
+    return [
+        *(Network(density) for density in params.densities),
+        *(Network(variants.density, name, run) for name in variants.architectures for run in variants.runs),
+    ]
+
+
+def main() -> str:
+    found = networks(load_params())
+    for folder in {trained.predictions.parent for trained in found}:
+        for stale in folder.glob("*.parquet"):
+            stale.unlink()
+    for trained in found:
+        write_bytes(trained.predictions, Path(trained.decisions).read_bytes())
+    return f"decisions of {len(found)} networks"
+
+
+if __name__ == "__main__":
+    run(main)
