@@ -15,11 +15,13 @@ estimate finite where the answers separate perfectly. The lapse is profiled on a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy.special import expit, xlog1py, xlogy
-from scipy.stats import norm
+from scipy.special import expit, ndtri, xlog1py, xlogy  # ndtri: scipy.stats would be a second of every stage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LAPSES = np.linspace(0, 0.1, 11)
 PRIOR_SD = np.array([20.0, 2.5])  # of intercept and slope
@@ -114,7 +116,7 @@ def fit(margins: np.ndarray, circle: np.ndarray, total: np.ndarray, rng: np.rand
 
 def wilson(successes: np.ndarray, total: np.ndarray, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's interval of a proportion, 95% by default. Successes may be fractional (a tie counts half)."""
-    z = norm.ppf(1 - alpha / 2)
+    z = ndtri(1 - alpha / 2)
     centre = (successes + z**2 / 2) / (total + z**2)
     spread = z / (total + z**2) * np.sqrt(successes * (total - successes) / total + z**2 / 4)
     return np.clip(centre - spread, 0, 1), np.clip(centre + spread, 0, 1)
@@ -137,7 +139,7 @@ def agresti_min(gained: int, lost: int, total: int) -> tuple[float, float]:
     if not total:
         return np.nan, np.nan
     b, c, n = gained + 0.5, lost + 0.5, total + 2
-    spread = norm.ppf(0.975) * np.sqrt(b + c - (b - c) ** 2 / n) / n
+    spread = ndtri(0.975) * np.sqrt(b + c - (b - c) ** 2 / n) / n
     return max((b - c) / n - spread, -1.0), min((b - c) / n + spread, 1.0)
 
 

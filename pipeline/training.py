@@ -20,10 +20,9 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 import safetensors
 import safetensors.torch
 import torch
@@ -35,6 +34,9 @@ from pipeline.distributed import from_the_first, leads
 from pipeline.params import Training
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, write_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FLUSH = 25  # steps between reads of the loss off the device
 CPU_INFO = Path("/proc/cpuinfo")
@@ -118,7 +120,9 @@ def _over_memory(
     held = {
         parameter: nn.Parameter(parameter.detach().permute(0, 2, 3, 1))
         for parameter in parameters
-        if parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+        if parameter.dim() == 4
+        and parameter.is_contiguous(memory_format=torch.channels_last)
+        and not parameter.is_contiguous()  # as 1 x 1 kernels are either way
     }
     optimizer = build([held.get(parameter, parameter) for parameter in parameters])
 
@@ -127,7 +131,8 @@ def _over_memory(
             if parameter.grad is not None:
                 view.grad, parameter.grad = parameter.grad.permute(0, 2, 3, 1), None
 
-    optimizer.register_step_pre_hook(move_gradients)
+    if held:
+        optimizer.register_step_pre_hook(move_gradients)
     return optimizer
 
 
@@ -271,6 +276,8 @@ def _read(unread: list[dict[str, Tensor]], history: History, checkpoint: Checkpo
 
 def learning_curve(steps: list[dict[str, float]]) -> pd.DataFrame:
     """Every value of a history's steps, averaged over stretches of about equal length; 'step' is a stretch's last."""
+    import pandas as pd  # half a second, which a first step need not wait for
+
     stretches = np.array_split(np.arange(len(steps)), min(CURVE_POINTS, len(steps)))
     rows = [
         {"step": int(stretch[-1] + 1), **{name: np.mean([steps[i][name] for i in stretch]) for name in steps[0]}}

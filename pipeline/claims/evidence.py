@@ -11,7 +11,7 @@ from statistics import stdev
 from typing import Any
 
 from pydantic import ValidationError
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from pipeline.claims.schema import Measure, first_error
 from pipeline.intervals import bounds_of
@@ -158,7 +158,7 @@ def _further_run(reach: float, runs: Any, where: str) -> float:
         return reach * (_whole(runs, where) + 1) ** 0.5
     if len(runs) < 2:
         raise UnmeasuredError(f"{where}: one training run, so what another would give is not known")
-    return math.hypot(reach, t.ppf(0.975, len(runs) - 1) * stdev(runs) * (1 + 1 / len(runs)) ** 0.5)
+    return math.hypot(reach, stdtrit(len(runs) - 1, 0.975) * stdev(runs) * (1 + 1 / len(runs)) ** 0.5)
 
 
 def _interval(content: Any, asked: Measure) -> tuple[float | None, float | None]:

@@ -9,7 +9,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from pipeline import sources
 from pipeline.consistency.simulate import EXPERIMENTS, planted_means, write_experiment
 from pipeline.consistency.trials import read_trials
 from pipeline.params import load_params
@@ -25,6 +24,8 @@ def main() -> str:
     counts: Counter = Counter()
     planted = {}
     if params.inputs.trials == "published":
+        from pipeline import sources
+
         trials = read_trials(sources.fetch("error_consistency"), counts)
     else:
         with tempfile.TemporaryDirectory() as folder:

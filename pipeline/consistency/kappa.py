@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 CERTAIN = 1 - 1e-12  # expected agreement from here on is 1 but for rounding
 
@@ -86,9 +85,11 @@ def chance_interval(right_a: ArrayLike, right_b: ArrayLike, trials: ArrayLike) -
     Given the two numbers of right answers, the number of trials that both answer rightly is
     hypergeometric, and kappa is an increasing function of it. NaN where kappa is undefined.
     """
+    from scipy.stats import hypergeom  # a second, which most that import this module need not wait for
+
     right_a, right_b, trials = np.asarray(right_a), np.asarray(right_b), np.asarray(trials)
     expected = expected_agreement(right_a / trials, right_b / trials)
-    both = (stats.hypergeom.ppf(q, trials, right_a, right_b) for q in (0.025, 0.975))
+    both = (hypergeom.ppf(q, trials, right_a, right_b) for q in (0.025, 0.975))
     low, high = (cohens_kappa(1 - (right_a + right_b - 2 * n) / trials, expected) for n in both)
     return low, high
 

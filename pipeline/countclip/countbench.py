@@ -20,9 +20,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from pipeline import sources
 from pipeline.countclip import authors
 from pipeline.countclip.captions import NUMBERS, number_words
 from pipeline.countclip.paths import BENCHMARK, CLASSES, METRICS, MISSING, ZERO_SHOT
@@ -141,6 +138,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Sample], dict[str, str]]:
             f"params.yaml: countbench = '{folder}': not in sources.yaml, and no folder with .tar shards; make some "
             f"with img2dataset (see the top of pipeline/countclip/countbench.py)"
         )
+    import pyarrow.parquet as pq
+
     images = {record_of(sample).get("url"): sample for shard in shards for sample in read_shard(shard)}
     why: dict[str, str] = {}
     for path in sorted(folder.glob("*.parquet")):
@@ -183,6 +182,8 @@ def main() -> str:
     if chosen == "generated":
         audit = draw(params.seed, scale.benchmark_per_number, scale.zero_shot_images, scale.resolution)
     else:
+        from pipeline import sources
+
         rows = read_rows(sources.fetch("countbench") / "CountBench.json")
         if chosen in sources.read_registry():
             images = authors.benchmark_images(sources.fetch(chosen))

@@ -28,7 +28,7 @@ from ultralytics.engine.results import Results
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import torch_utils
 
-from pipeline import sources, training
+from pipeline import training
 from pipeline.stage import UserError, write_bytes
 
 settings.update({"sync": False})
@@ -61,6 +61,8 @@ def use_threads(threads: int) -> None:
 
 def load_checkpoint(path: Path, sha256: str) -> YOLO:
     """A published YOLO checkpoint. Raises UserError where the file's sha256 is another than stated."""
+    from pipeline import sources
+
     if (found := sources.sha256(path)) != sha256:
         raise UserError(
             f"{path}: sha256 {found}, should be {sha256}; a checkpoint can run code when opened, so it was not. "

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import confusion_matrix
 
 from pipeline.countclip.captions import NUMBERS
 from pipeline.countclip.paths import PLOTS
@@ -32,7 +31,8 @@ def confusion(path: Path) -> None:
     with figure(path, nrows=2, ncols=len(names), figsize=(4.1 * len(names), 8.2), squeeze=False) as (_, axes):
         for column, name in zip(axes.T, names, strict=True):
             rows = pd.read_json(PLOTS / "confusion" / f"{name}.json")
-            counts = confusion_matrix(rows["number"], rows["answered"], labels=NUMBERS)
+            counts = pd.crosstab(rows["number"], rows["answered"]).reindex(index=NUMBERS, columns=NUMBERS, fill_value=0)
+            counts = counts.to_numpy()
             shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             accuracy = np.trace(counts) / counts.sum()
             column[0].set_title(f"{TITLES[name]}\naccuracy {accuracy:.1%}", fontsize=9)

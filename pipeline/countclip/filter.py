@@ -23,7 +23,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 import pipeline
-from pipeline import sources
 from pipeline.countclip.pairs import Settings, filter_shard
 from pipeline.countclip.paths import DETECTOR, FILTERED, METRICS, POOL
 from pipeline.params import Params, load_params
@@ -91,7 +90,8 @@ def work_folder(shards: list[Path], settings: Settings) -> Path:
     digest = hashlib.sha256(repr(asdict(settings)).encode())
     code = Path(__file__).parent
     for path in [*sorted(code.glob("*.py")), *shards, Path(settings.detector)]:
-        digest.update(f"{path.name} {sources.sha256(path)}".encode())
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
     return Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / f"countclip.filter.{digest.hexdigest()[:32]}"
 
 
@@ -99,9 +99,12 @@ def settings_of(params: Params) -> Settings:
     """The detector and thresholds of the chosen source. Fetches a checkpoint that sources.yaml names."""
     chosen = params.inputs.detector
     path = chosen.path or str(DETECTOR)
-    if (published := sources.read_registry().get(chosen.path)) is not None:
-        (name,) = published.files
-        path = str(sources.fetch(chosen.path, published) / name)
+    if chosen.path is not None:
+        from pipeline import sources
+
+        if (published := sources.read_registry().get(chosen.path)) is not None:
+            (name,) = published.files
+            path = str(sources.fetch(chosen.path, published) / name)
     return Settings(
         detector=path,
         sha256=chosen.sha256,

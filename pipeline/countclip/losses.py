@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+if TYPE_CHECKING:  # what needs the weights of classes only has no use for torch
+    from torch import Tensor
 
 Scheme = Literal["one", "norm", "modal", "log"]
 
@@ -24,6 +23,9 @@ def clip_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float) -> Tenso
 
     image, text: embeddings [B, D], row by row a pair; normalised here. logit_scale: CLIP's learned one.
     """
+    import torch
+    from torch.nn.functional import cross_entropy, normalize
+
     logits = logit_scale * normalize(image, dim=-1) @ normalize(text, dim=-1).T
     pairs = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, pairs) + cross_entropy(logits.T, pairs)) / 2
@@ -45,6 +47,9 @@ def count_loss(
     Returns the mean over pairs of weight * loss, a scalar; 0 for a batch without counting pairs.
     Raises ValueError where the shapes do not fit.
     """
+    import torch
+    from torch.nn.functional import normalize
+
     n, d = image.shape
     if text.shape != (n, d) or counterfactuals.dim() != 3 or counterfactuals.shape[::2] != (n, d):
         shapes = tuple(image.shape), tuple(text.shape), tuple(counterfactuals.shape)

@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline import sources
 from pipeline.countclip import authors
 from pipeline.countclip.paths import METRICS, POOL
 from pipeline.countclip.scenes import caption, draw_scene
@@ -105,10 +104,13 @@ def main() -> str:
     if params.inputs.pool == "generated":
         draw_pool(params.seed, pool, scale.pool_images, scale.pool_shards, scale.resolution)
         numbers = {"shards": scale.pool_shards, "images": scale.pool_images}
-    elif params.inputs.pool in sources.read_registry():
-        numbers = authors.write_shards(sources.fetch(params.inputs.pool), POOL)
     else:
-        numbers = take_shards(Path(params.inputs.pool))
+        from pipeline import sources
+
+        if params.inputs.pool in sources.read_registry():
+            numbers = authors.write_shards(sources.fetch(params.inputs.pool), POOL)
+        else:
+            numbers = take_shards(Path(params.inputs.pool))
     write_json(METRICS / "pool.json", numbers)
     return f"{numbers['shards']:,} shards"
 

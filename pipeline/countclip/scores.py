@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -42,6 +40,8 @@ def answers(similarity: Tensor) -> np.ndarray:
 
 def accuracy(right: int, images: int) -> dict[str, float]:
     """Share of images answered right, with Wilson's 95% interval."""
+    from scipy.stats import binomtest  # training asks without it
+
     wilson = binomtest(right, images).proportion_ci(method="wilson")
     return {"images": images, "accuracy": right / images, "low": float(wilson.low), "high": float(wilson.high)}
 
@@ -55,6 +55,8 @@ def measures(true: Sequence[int] | np.ndarray, answered: Sequence[int] | np.ndar
 
     Raises ValueError for none at all, different lengths, or a number that is not 2..10.
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # training asks without it
+
     true, answered = np.asarray(true), np.asarray(answered)
     if true.shape != answered.shape or true.ndim != 1 or not len(true):
         raise ValueError(

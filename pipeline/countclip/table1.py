@@ -20,17 +20,18 @@ import time
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy.stats import binomtest, bootstrap, fisher_exact, permutation_test, t
 from tqdm import tqdm
 
 from pipeline.countclip.captions import WORDS
-from pipeline.figures import COLOURS, figure
 from pipeline.params import load_params
-from pipeline.predictions import read_predictions
 from pipeline.stage import UserError, run, write_bytes, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IMAGES = 509  # that the published accuracies are shares of
 BASELINE = 27.5  # per cent, published (section 4)
@@ -208,6 +209,8 @@ def read_run(revision: str, weights: str) -> pd.DataFrame:
     """The trials of an experiment, images in order."""
     import dvc.api  # here: what else is in this module is used where there is no DVC
 
+    from pipeline.predictions import read_predictions
+
     with dvc.api.open(f"data/countclip/predictions/{weights}.parquet", rev=revision, mode="rb") as file:
         path = Path(".checkpoints/table1.parquet")
         write_bytes(path, file.read())
@@ -302,6 +305,10 @@ def as_markdown(results: dict, scale: str, source: str) -> str:
 
 def draw_recall(results: dict, path: Path) -> None:
     """Recall of each number by scheme of lambda: what balancing does to rare classes."""
+    import pandas as pd
+
+    from pipeline.figures import COLOURS, figure
+
     rows = pd.DataFrame(results["recall"])
     with figure(path, ncols=2, figsize=(11, 3.6), sharey=True) as (_, axes):
         for ax, plus in zip(axes, (False, True), strict=True):

@@ -38,7 +38,6 @@ from pipeline.localize.summaries import (
 )
 from pipeline.params import ClipModel, Params, load_params
 from pipeline.shards import item_rng, read_shard
-from pipeline.sources import resolve
 from pipeline.stage import UserError, run, write_bytes, write_json
 
 SMALL = "small-clip"  # ours
@@ -62,6 +61,8 @@ class Similarity(nn.Module):
 
 def build(choice: ClipModel, trained: bool) -> nn.Module:
     """The source's CLIP model, pre-trained or with random weights."""
+    from pipeline.sources import resolve
+
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns of random weights, which are wanted
     open_clip.add_model_config(CLIP_CONFIG)
     ours = choice.weights is None and choice.name == SMALL

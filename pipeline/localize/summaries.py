@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from pipeline.psychometric import wilson
 
@@ -19,7 +19,7 @@ def mean_with_interval(values: np.ndarray, name: str) -> dict[str, float]:
     mean = values.mean() if len(values) else np.nan
     spread = np.nan
     if len(values) > 1:
-        spread = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        spread = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
     return {name: mean, f"{name}_low": mean - spread, f"{name}_high": mean + spread, f"{name}_images": len(values)}
 
 
@@ -57,7 +57,7 @@ def mean_of_draws(values: pd.DataFrame, name: str) -> dict[str, float]:
         without = np.nanmean(others, axis=0)
         variances = np.array([of_images.var(ddof=1) / n, (draws - 1) * without.var()])
         freedom = variances.sum() ** 2 / (variances**2 / [n - 1, draws - 1]).sum() if variances.any() else 1
-        spread = student_t.ppf(0.975, freedom) * np.sqrt(variances.sum())
+        spread = stdtrit(freedom, 0.975) * np.sqrt(variances.sum())
     numbers = {f"{name}_images": n, f"{name}_draws": draws, f"{name}_maps": int(there.sum())}
     return {name: mean, f"{name}_low": mean - spread, f"{name}_high": mean + spread, **numbers}
 

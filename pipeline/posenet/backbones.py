@@ -23,10 +23,8 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 from torchvision.transforms.functional import normalize, rgb_to_grayscale
 
-from pipeline import sources
 from pipeline.posenet.paths import COUNTER
 from pipeline.posenet.variants import PIXELS
-from pipeline.sources import sha256
 from pipeline.stage import UserError
 from pipeline.training import load_weights
 
@@ -80,6 +78,8 @@ def build(name: str) -> nn.Module:
 
 def load(name: str, weights: str) -> nn.Module:
     """A backbone with the weights of a file, or of a name in sources.yaml. Raises UserError where they do not fit."""
+    from pipeline import sources
+
     network = build(name)
     path = Path(weights)
     if (published := sources.read_registry().get(weights)) is not None:
@@ -89,7 +89,7 @@ def load(name: str, weights: str) -> nn.Module:
             f"params.yaml: posenet.weights.{name} = '{weights}': no such file, and no name in sources.yaml; "
             f"null leaves the trained variants out"
         )
-    if (stated := re.search(r"-([0-9a-f]{8})\.pth$", path.name)) and not sha256(path).startswith(stated[1]):
+    if (stated := re.search(r"-([0-9a-f]{8})\.pth$", path.name)) and not sources.sha256(path).startswith(stated[1]):
         raise UserError(f"{path}: not what its name says: its sha256 does not begin with {stated[1]}; fetch it again")
     if path.suffix == ".safetensors":
         load_weights(path, network)

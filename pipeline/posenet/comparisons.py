@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from pipeline.posenet.paths import ALL, TESTS
 
@@ -52,7 +52,7 @@ def interval(values: np.ndarray) -> dict[str, float]:
     for axis in (1, 0):  # means of runs, means of images
         means = np.nanmean(values, axis=axis)
         if (n := len(means)) > 1:
-            squared += (student_t.ppf(0.975, n - 1) * means.std(ddof=1)) ** 2 / n
+            squared += (stdtrit(n - 1, 0.975) * means.std(ddof=1)) ** 2 / n
     mean, reach = float(np.nanmean(values)), squared**0.5 if values.size > 1 else np.nan
     return {"mean": mean, "low": mean - reach, "high": mean + reach}
 

@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline import sources
 from pipeline.params import load_params
 from pipeline.posenet.paths import IMAGES, METRICS
 from pipeline.posenet.scenes import draw_leaves
@@ -150,6 +149,8 @@ def main() -> str:
         pixels, natural = pixels[:wanted], pixels[wanted]
         outcomes: dict = {"drawn": wanted}
     else:
+        from pipeline import sources
+
         known = sources.read_registry()
         place = Path(chosen)
         if chosen in known:
