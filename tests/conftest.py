@@ -16,6 +16,7 @@ from pathlib import Path
 
 import preloaded
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 # several tests run at once, and threads that wait for one another would keep the cores busy
@@ -74,10 +75,10 @@ def stage_environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "DVC_ROOT": ".", **variables}
 
 
-def run_stages(folder: Path, *stages: tuple) -> None:
+def run_stages(folder: Path, *stages: tuple, **variables: str) -> None:
     """Run stages, each a module and its arguments, in a folder, one after another."""
     for stage in stages:
-        result = preloaded.run_stage(*stage, cwd=folder, environment=stage_environment())
+        result = preloaded.run_stage(*stage, cwd=folder, environment=stage_environment(**variables))
         assert result.returncode == 0, f"{stage}: {result.stderr}"
 
 
@@ -160,22 +161,50 @@ def published_inputs() -> Path:
     return Path(folder)
 
 
+def published_experiments(mirror: Path, *names: str) -> Path:
+    """A mirror with these of the error-consistency experiments only, as folders of links; the time grows with them."""
+    for name in names:
+        experiment = mirror / "error-consistency" / name
+        experiment.mkdir(parents=True)
+        for path in (published_inputs() / "error-consistency" / name).iterdir():
+            (experiment / path.name).symlink_to(path.resolve())
+    return mirror
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made once for all of pytest-xdist's processes; others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, whole = base / name, base / f"{name}.whole"
+    with FileLock(base / f"{name}.lock"):
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def filtered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CountCLIP: a folder with a generated pool, a detector after one epoch, and the filtered pool."""
-    folder = tmp_path_factory.mktemp("filtered")
-    copy_params(folder, **{"scales.smoke.countclip.pool_shards": 5})
-    run_stages(folder, ("countclip.pool",), ("countclip.train_detector",), ("countclip.filter",))
-    return folder
+
+    def make(folder: Path) -> None:
+        copy_params(folder, **{"scales.smoke.countclip.pool_shards": 5})
+        run_stages(folder, ("countclip.pool",), ("countclip.train_detector",), ("countclip.filter",))
+
+    return made_once(tmp_path_factory, "filtered", make)
 
 
 @pytest.fixture(scope="session")
 def prepared_once(filtered_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That folder with a benchmark and a pre-trained model: all that fine-tuning needs."""
-    folder = tmp_path_factory.mktemp("prepared") / "folder"
-    shutil.copytree(filtered_once, folder)
-    run_stages(folder, ("countclip.countbench",), ("countclip.pretrain",))
-    return folder
+
+    def make(folder: Path) -> None:
+        shutil.copytree(filtered_once, folder, dirs_exist_ok=True)
+        run_stages(folder, ("countclip.countbench",), ("countclip.pretrain",))
+
+    return made_once(tmp_path_factory, "prepared", make)
 
 
 @pytest.fixture

@@ -214,7 +214,7 @@ def test_the_lock_is_in_the_order_of_one_stage_after_another(tmp_path, monkeypat
 def started(*arguments: str, cwd: Path, **extra: str) -> Iterator[subprocess.Popen]:
     """Python in a process group of its own, as a terminal starts it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command, env = [sys.executable, *arguments], environment(cwd, **extra)
+    command, env = [sys.executable, *arguments], environment(cwd, preloaded=False, **extra)
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells have what runs in the background ignore it
     with subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, preexec_fn=heed, **pipes) as process:
         yield process
@@ -317,12 +317,14 @@ def test_a_failure_names_its_stage_and_the_same_command_continues(fresh):
 
 @pytest.mark.slow
 def test_an_interrupt_stops_all_in_one_line_and_the_same_command_continues(fresh):
-    options = ("--jobs", "2", "--target", "figures_shapes")
+    options = ("--jobs", "2", "--target", "predict_shapes@10")
     with started("-m", "pipeline.parallel", *options, cwd=fresh) as process:
         assert any("Running stage 'train_resnet@10'" in line for line in process.stdout)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors.strip().splitlines() == ["error: parallel 2 figures_shapes: interrupted; the same command continues"]
+    assert errors.strip().splitlines() == [
+        "error: parallel 2 predict_shapes@10: interrupted; the same command continues"
+    ]
     assert not list((fresh / "models").rglob("M10.safetensors"))
-    assert {"train_resnet@10", "figures_shapes"} <= ran(reproduce(fresh, *options), values=True)
+    assert {"train_resnet@10", "predict_shapes@10"} <= ran(reproduce(fresh, *options), values=True)

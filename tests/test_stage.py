@@ -84,6 +84,7 @@ def test_a_read_only_folder_stops_a_stage(workspace, run_stage, unprivileged, mo
     root = workspace()
     if module != "shapes.generate":
         assert run_stage("shapes.generate", "--density", 10).returncode == 0
+        assert run_stage("shapes.margin_sets").returncode == 0
     (root / folder).mkdir(parents=True)
     (root / folder).chmod(0o555)
     result = run_stage(module, "--density", 10, preexec=unprivileged)

@@ -1,6 +1,6 @@
-"""The whole workflow as a person runs it: `dvc repro` in a fresh clone, its results, and one experiment.
+"""The whole workflow as a person runs it: all stages in a fresh clone, their results, and one experiment.
 
-test_workflow_turned.py has a clone of its own, so that two processes share the time.
+test_workflow_turned.py has a second clone, so that two processes share the time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from workflow_helpers import DENSITIES, ONE_AT_A_TIME, ran, reproduce_once, run, settle
+from workflow_helpers import DENSITIES, DVC, ran, reproduced_once, run, settle
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,8 @@ FROM_TRAINING = {
     "train_resnet",
     "train_variant",
     "predict_shapes",
-    "predict_variants",
+    "predict_variant",
+    "collect_decisions",
     "evaluate_shapes",
     "figures_shapes",
     "consistency_counters",
@@ -36,8 +37,8 @@ JUDGED = {"claims", "report"}
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which `dvc repro` has run, and its results are committed."""
-    return reproduce_once(tmp_path_factory, "first", *ONE_AT_A_TIME) / "clone"
+    """A clone in which all has run, and its results are committed."""
+    return reproduced_once(tmp_path_factory) / "clone"
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +105,7 @@ def test_a_second_run_does_nothing(reproduced):
 
 def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(reproduced):
     locked = (reproduced / "dvc.lock").read_bytes()
-    result = run("dvc", "exp", "run", "-S", "shapes.target=soft", cwd=reproduced)
+    result = run(*DVC, "exp", "run", "-S", "shapes.target=soft", cwd=reproduced)
     # M50 differs only if its few images have a tie; that ties are no one's is part of the answers' category
     assert ran(result) - FROM_COUNTER - FROM_M50 == FROM_TRAINING | FROM_NETWORKS | JUDGED | {"count_shapes"}
     assert (reproduced / "dvc.lock").read_bytes() != locked
@@ -114,7 +115,7 @@ def test_soft_targets_train_and_evaluate_only_and_switching_back_runs_nothing(re
     assert '"rev": "workspace"' in page
     shutil.rmtree(reproduced / "diff")
 
-    back = run("dvc", "exp", "run", "-S", "shapes.target=hard", cwd=reproduced)
+    back = run(*DVC, "exp", "run", "-S", "shapes.target=hard", cwd=reproduced)
     assert ran(back) == {"report"}  # it has no outputs, so none that the run cache could give back
     assert (reproduced / "dvc.lock").read_bytes() == locked
     # DVC lays params.yaml out anew when it sets a key, and leaves nothing else behind

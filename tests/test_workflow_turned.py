@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import json
+import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import edit_params
-from workflow_helpers import ONE_AT_A_TIME, ONE_DENSITY, TWO_AT_A_TIME, clone, ran, reproduce_once, run, settle
+from dvc.dependency.param import ParamsDependency
+from dvc.repo import Repo
+from dvc.utils.serialize import LOADERS, load_yaml
+from ruamel.yaml import YAML
+from workflow_helpers import (
+    DENSITIES,
+    ONE_AT_A_TIME,
+    ONE_DENSITY,
+    clone,
+    commit,
+    forget,
+    link,
+    ran,
+    reproduced_once,
+    run,
+    settle,
+    site_cache,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -20,49 +39,88 @@ FROM_LAMBDA = {"train_countclip", "evaluate_countclip", "figures_countbench"}
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which all has run, two stages at a time, and its results are committed."""
-    return reproduce_once(tmp_path_factory, "second", *TWO_AT_A_TIME) / "clone"
+    """A second clone in which all has run, stage by stage as `dvc repro` does it, and its results are committed.
+
+    Of stages that differ in the density of their images only, one has run: the first clone's runs stand for the others.
+    """
+    first = reproduced_once(tmp_path_factory)
+    second = clone(tmp_path_factory.mktemp("second") / "clone")
+    link(first / "cache", second / ".dvc/cache")
+    stages = YAML(typ="safe").load(first / "dvc.lock")["stages"]
+    others = {name for name in stages if name.endswith(tuple(f"@{density}" for density in DENSITIES[1:]))}
+    forget(second / ".dvc/cache", {stage["cmd"] for name, stage in stages.items() if name not in others})
+    assert ran(run(*ONE_AT_A_TIME, cwd=second), values=True) == set(stages) - others
+    commit(second)
+    return second
 
 
-@pytest.fixture(autouse=True)
-def settled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test finds that clone as it was committed."""
-    yield
-    if "reproduced" in request.fixturenames:
-        settle(request.getfixturevalue("reproduced"))
+@pytest.fixture
+def turned(reproduced: Path) -> Iterator[Path]:
+    """That clone, to be changed: the next test finds it as it was committed."""
+    yield reproduced
+    settle(reproduced)
 
 
-def test_another_lambda_trains_and_evaluates_only(reproduced):
+def test_another_lambda_trains_and_evaluates_only(turned):
     """The line that people type most: `dvc exp run -S lambda=modal`, then both confusion matrices side by side."""
-    result = run("dvc", "exp", "run", "--name", "modal", "-S", "lambda=modal", cwd=reproduced)
+    result = run("dvc", "exp", "run", "--name", "modal", "-S", "lambda=modal", cwd=turned)
     assert ran(result) - {"claims"} == FROM_LAMBDA | {"report"}  # at this scale answers may be the same
-    diff = run("dvc", "plots", "diff", "HEAD", "modal", "--out", "diff", cwd=reproduced)
+    diff = run("dvc", "plots", "diff", "HEAD", "modal", "--out", "diff", cwd=turned)
     page = Path(diff.stdout.strip().removeprefix("file://")).read_text()
     assert "Confusion on CountBench, fine-tuned" in page
     for revision in ("HEAD", "modal"):
         assert f'"rev": "{revision}"' in page
-        pictures = [path.name for path in (reproduced / "diff/static").glob(f"{revision}*confusion.png")]
+        pictures = [path.name for path in (turned / "diff/static").glob(f"{revision}*confusion.png")]
         assert len(pictures) == 1, pictures
-    table = pd.read_csv(io.StringIO(run("dvc", "exp", "show", "--only-changed", "--csv", cwd=reproduced).stdout))
+    table = pd.read_csv(io.StringIO(run("dvc", "exp", "show", "--only-changed", "--csv", cwd=turned).stdout))
     columns = {name.split(":")[-1]: name for name in table}
     assert set(table[columns["lambda"]]) == {"one", "modal"}
     assert len(columns) < 40  # readable: what did not change is not there
-    assert "modal" in run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split()
+    assert "modal" in run("dvc", "exp", "list", "--name-only", cwd=turned).stdout.split()
 
 
-def test_a_run_of_table_1_is_an_experiment_and_is_not_run_twice(reproduced):
+def test_a_run_of_table_1_is_an_experiment_and_is_not_run_twice(turned):
     name = "table1-modal-scheduler-plus-run1"
     code = (
         "from pipeline.countclip import table1 as t; wanted = [(t.TABLE[7], 1)]; t.run_missing(wanted);"
         f"print(t.read_run('{name}', 'best')[['image', 'correct']].to_csv())"
     )
-    first = run(sys.executable, "-c", code, cwd=reproduced, extra={"PYTHONPATH": str(reproduced)})
+    first = run(sys.executable, "-c", code, cwd=turned, extra={"PYTHONPATH": str(turned)})
     assert f"{name}: done" in first.stdout
-    assert name in run("dvc", "exp", "list", "--name-only", cwd=reproduced).stdout.split()
-    again = run(sys.executable, "-c", code, cwd=reproduced, extra={"PYTHONPATH": str(reproduced)})
+    assert name in run("dvc", "exp", "list", "--name-only", cwd=turned).stdout.split()
+    again = run(sys.executable, "-c", code, cwd=turned, extra={"PYTHONPATH": str(turned)})
     assert "done" not in again.stdout
     assert again.stdout.strip() in first.stdout
-    assert run("git", "status", "--porcelain", cwd=reproduced).stdout == ""
+    assert run("git", "status", "--porcelain", cwd=turned).stdout == ""
+
+
+@contextmanager
+def opened(folder: Path, **changes: object) -> Iterator[Repo]:
+    """DVC in a clone with other parameters, as its commands have it, without their start."""
+    params = folder / "params.yaml"
+    before = params.read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_SITE_CACHE_DIR", str(site_cache(folder)))
+        read = functools.cache(load_yaml)  # DVC reads params.yaml for every stage anew
+        patch.setitem(LOADERS, ".yaml", lambda path, fs=None: read(path))
+        try:
+            edit_params(params, changes)
+            with Repo() as repo:
+                yield repo
+        finally:
+            params.write_text(before)
+
+
+def changed_parameters(repo: Repo) -> dict[str, dict[str, str]]:
+    """What `dvc status` says of params.yaml, by stage; it also reads all files."""
+    found: dict[str, dict[str, str]] = {}
+    for stage in repo.index.stages:
+        for dependency in stage.deps:
+            if isinstance(dependency, ParamsDependency):
+                keys = dependency.status().get("params.yaml", {})
+                found |= {stage.addressing: keys} if keys else {}
+    return found
 
 
 @pytest.mark.parametrize(
@@ -91,56 +149,49 @@ def test_a_run_of_table_1_is_an_experiment_and_is_not_run_twice(reproduced):
     ],
 )
 def test_a_stage_depends_on_exactly_what_it_uses(reproduced, change, stages):
-    edited = dict([change.split("=")])
-    before = (reproduced / "params.yaml").read_text()
-    edit_params(reproduced / "params.yaml", {name: int(value) for name, value in edited.items()})
-    status = json.loads(run("dvc", "status", "--json", cwd=reproduced).stdout)
-    changed = {
-        name.split("@")[0]
-        for name, reasons in status.items()
-        if any("params.yaml" in str(reason.get("changed deps", {})) for reason in reasons if isinstance(reason, dict))
-    }
-    (reproduced / "params.yaml").write_text(before)
-    assert changed == stages
+    name, value = change.split("=")
+    with opened(reproduced, **{name: int(value)}) as repo:
+        assert {stage.split("@")[0] for stage in changed_parameters(repo)} == stages
 
 
 @pytest.mark.parametrize(("scale", "source"), [("laptop", "generated"), ("paper", "published")])
 def test_the_graph_resolves_at_every_scale_and_source(reproduced, scale, source):
     """Every key that dvc.yaml names with ${scale} and ${source} is there, and the same stages stand."""
-    names = run("dvc", "stage", "list", "--name-only", cwd=reproduced).stdout.split()
-    edit_params(reproduced / "params.yaml", {"scale": scale, "source": source})
-    assert run("dvc", "stage", "list", "--name-only", cwd=reproduced).stdout.split() == names
-    status = json.loads(run("dvc", "status", "--json", cwd=reproduced).stdout)
-    changed = {name.split("@")[0] for name in status}
-    assert {"claims", "report", "collect_trials", "train_resnet"} <= changed
-    assert not any(
-        "deleted" in str(reason.get("changed deps", {}).get("params.yaml"))
-        for reasons in status.values()
-        for reason in reasons
-        if isinstance(reason, dict)
-    )
+    with opened(reproduced) as repo:
+        names = [stage.addressing for stage in repo.index.stages]
+        assert changed_parameters(repo) == {}
+    with opened(reproduced, scale=scale, source=source) as repo:
+        assert [stage.addressing for stage in repo.index.stages] == names
+        found = changed_parameters(repo)
+    assert {"claims", "report", "collect_trials"} <= found.keys()
+    assert {stage.split("@")[0] for stage in found} >= {"train_resnet"}
+    assert not any("deleted" in str(keys) for keys in found.values())
 
 
-def test_two_fresh_clones_give_the_same_lock_with_two_stages_at_a_time_as_with_one(tmp_path_factory):
-    first = reproduce_once(tmp_path_factory, "first", *ONE_AT_A_TIME)
-    second = reproduce_once(tmp_path_factory, "second", *TWO_AT_A_TIME)
-    assert (first / "dvc.lock").read_bytes() == (second / "dvc.lock").read_bytes()
+def test_two_fresh_clones_give_the_same_lock_with_two_stages_at_a_time_as_with_one(tmp_path_factory, reproduced):
+    """And with the start of every Python, as of the stages of the first, as without."""
+    lock = run("git", "show", "HEAD:dvc.lock", cwd=reproduced).stdout
+    assert lock == (reproduced_once(tmp_path_factory) / "dvc.lock").read_text()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with one density, nothing run yet but what tests run in it."""
+    return clone(tmp_path_factory.mktemp("small") / "clone", **ONE_DENSITY)
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A clone with one density, nothing run yet."""
-    folder = clone(tmp_path / "clone", **ONE_DENSITY)
-    yield folder
-    for path in [folder, *folder.rglob("*")]:
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o755)
-
-
-def test_a_cache_without_write_permission_stops_repro(small, unprivileged):
+def cache(small: Path) -> Iterator[Path]:
+    """Its empty cache, without write permission."""
     cache = small / ".dvc/cache"
-    cache.mkdir(parents=True)
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir()
     cache.chmod(0o555)
+    yield cache
+    cache.chmod(0o755)
+
+
+def test_a_cache_without_write_permission_stops_repro(small, cache, unprivileged):
     result = run("dvc", "repro", "generate_shapes@10", cwd=small, check=False, preexec_fn=unprivileged)
     assert result.returncode != 0
     assert "ERROR" in result.stderr
@@ -152,9 +203,16 @@ def test_a_cache_without_write_permission_stops_repro(small, unprivileged):
     run("dvc", "repro", "generate_shapes@10", cwd=small)
 
 
-def test_a_misspelt_key_stops_repro_and_names_it(small):
+@pytest.fixture
+def misspelt(small: Path) -> Iterator[Path]:
+    """A clone with a key that there is not."""
     edit_params(small / "params.yaml", {"shapes.taget": "soft"})
-    result = run("dvc", "repro", "generate_shapes@10", cwd=small, check=False)
+    yield small
+    run("git", "checkout", "params.yaml", cwd=small)
+
+
+def test_a_misspelt_key_stops_repro_and_names_it(misspelt):
+    result = run("dvc", "repro", "margin_sets", cwd=misspelt, check=False)
     assert result.returncode != 0
     assert "unknown key 'shapes.taget'" in result.stderr
 

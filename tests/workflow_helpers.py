@@ -1,4 +1,7 @@
-"""What tests of the whole workflow share: clones, commands in them, and clones in which all has run."""
+"""What tests of the whole workflow share: clones, commands in them, and a clone in which all has run.
+
+The stages that DVC starts in them have the libraries already (preloaded.py), but in that one.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,43 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, edit_params
-from filelock import FileLock
+from conftest import REPOSITORY, edit_params, made_once
+from preloaded import stand_in
+from ruamel.yaml import YAML
 
 DENSITIES = [10, 50, 90]  # of the nine: each is two stages, and every stage starts Python
 FEWER = {"shapes.variants.runs": [1], "posenet.backbones": ["pixels", "vgg16", "squeezenet1_1"]}
 ONE_DENSITY = {"densities": [10], "shapes.margin_densities": [10], "shapes.variants.density": 10}
 ONE_DENSITY |= {"posenet.counter_density": 10, "localize.density": 10}
-ONE_AT_A_TIME = ("dvc", "repro")
-TWO_AT_A_TIME = (sys.executable, "-m", "pipeline.parallel", "--jobs", "2")
+ONE_AT_A_TIME, TWO_AT_A_TIME = ((sys.executable, "-m", "pipeline.parallel", "--jobs", number) for number in "12")
+DVC = (sys.executable, "-m", "pipeline.dvc_command")  # as our commands call it: a second less for every stage
 
 
-def environment(cwd: Path, **extra: str) -> dict[str, str]:
-    """Of commands in a clone: the same Python's programs, and none of what the tests themselves run with."""
+def environment(cwd: Path, preloaded: bool, **extra: str) -> dict[str, str]:
+    """Of commands in a clone: the same Python's programs, and none of what the tests themselves run with.
+
+    preloaded: `python` has the libraries already.
+    """
     inherited = {name: value for name, value in os.environ.items() if name not in ("DVC_ROOT", "PYTHONPATH")}
-    inherited["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    own = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(cwd.parent / f"{cwd.name}-site-cache")}
-    return inherited | own | extra
+    programs = [*([stand_in()] if preloaded else []), Path(sys.executable).parent, os.environ["PATH"]]
+    inherited["PATH"] = os.pathsep.join(map(str, programs))
+    return inherited | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(site_cache(cwd))} | extra
+
+
+def site_cache(clone: Path) -> Path:
+    """Where DVC keeps what it knows of a clone's files."""
+    return clone.parent / f"{clone.name}-site-cache"
 
 
 def run(
-    *command: str, cwd: Path, check: bool = True, extra: dict[str, str] | None = None, **options
+    *command: str,
+    cwd: Path,
+    check: bool = True,
+    preloaded: bool = True,
+    extra: dict[str, str] | None = None,
+    **options,
 ) -> subprocess.CompletedProcess:
-    env = environment(cwd, **extra or {})
+    env = environment(cwd, preloaded, **extra or {})
     result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=900, **options)
     assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result
@@ -61,29 +78,39 @@ def ran(result: subprocess.CompletedProcess, values: bool = False) -> set[str]:
     return names if values else {name.split("@")[0] for name in names}
 
 
-def reproduce_once(tmp_path_factory: pytest.TempPathFactory, name: str, *command: str) -> Path:
-    """A folder with `clone`, in which a command has run all and that is committed, and with dvc.lock as it was then.
+def reproduced_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one graph of a session: a folder with `clone`, in which all has run, two stages at a time, and is committed.
 
-    It is made once for all of pytest-xdist's processes; others wait for it.
+    Beside it are dvc.lock and DVC's cache as they were then: `cache`, for clones that need not run all again.
     """
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = base / name
-    with FileLock(base / f"{name}.lock"):
-        if not (folder / "dvc.lock").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
-            folder.mkdir()
-            reproduce(folder, *command)
-    return folder
+
+    def make(folder: Path) -> None:
+        fresh = clone(folder / "clone")
+        stages = run("dvc", "stage", "list", "--name-only", cwd=fresh).stdout.split()
+        assert ran(run(*TWO_AT_A_TIME, cwd=fresh, preloaded=False), values=True) == set(stages)
+        commit(fresh)
+        link(fresh / ".dvc/cache", folder / "cache")
+        shutil.copy(fresh / "dvc.lock", folder)
+
+    return made_once(tmp_path_factory, "graph", make)
 
 
-def reproduce(folder: Path, *command: str) -> None:
-    fresh = clone(folder / "clone")
-    stages = run("dvc", "stage", "list", "--name-only", cwd=fresh).stdout.split()
-    assert ran(run(*command, cwd=fresh), values=True) == set(stages)
-    run("git", "add", "--all", cwd=fresh)
-    run("git", "commit", "--quiet", "--message", "reproduced", cwd=fresh)
-    shutil.copy(fresh / "dvc.lock", folder)
+def commit(folder: Path) -> None:
+    run("git", "add", "--all", cwd=folder)
+    run("git", "commit", "--quiet", "--message", "reproduced", cwd=folder)
+
+
+def link(cache: Path, other: Path) -> None:
+    """A cache of DVC's for another clone too; DVC adds to a cache, and changes nothing in it."""
+    shutil.copytree(cache, other, copy_function=os.link)
+
+
+def forget(cache: Path, commands: set[str]) -> None:
+    """The runs of these commands: DVC then runs them anew."""
+    yaml = YAML(typ="safe")
+    for path in cache.glob("runs/*/*/*"):
+        if yaml.load(path)["cmd"] in commands:
+            shutil.rmtree(path.parent)
 
 
 def settle(folder: Path) -> None:
