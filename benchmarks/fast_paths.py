@@ -313,7 +313,7 @@ def number(rate: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="also a file of this kind of machine")
-    parser.add_argument("--seconds", type=float, default=45, help="of measuring, shared by all rows")
+    parser.add_argument("--seconds", type=float, default=30, help="of measuring, shared by all rows")
     options = parser.parse_args()
     training.configure(PARAMS.seed, "benchmarks/fast_paths", PARAMS.threads)
     bf16, began = list(in_either_precision("bf16")), time.perf_counter()
