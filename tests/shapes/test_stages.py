@@ -185,7 +185,7 @@ def test_only_the_networks_that_params_names_are_collected(trained, run_stage):
         f"margins/density-10/margin{m:+d}" for m in range(-8, 9, 2)
     }
 
-    edit_params(Path("params.yaml"), {"densities": [50]})
+    edit_params(Path("params.yaml"), {"densities": [50], "localize.explained": [50]})
     assert run_stage("shapes.collect").returncode == 0
     assert {path.name for path in folder.glob("*/*")} == {"M50.parquet", "resnet18-50-run1.parquet"}
 
