@@ -101,9 +101,7 @@ def test_all_are_compared_on_the_same_trials(done):
     trials = {name: table[["condition", "image"]].astype(str) for name, table in tables.items()}
     for name in COUNTERS:
         pd.testing.assert_frame_equal(trials[name], trials["classify"])
-    theirs = pd.read_parquet(done / "data/shapes/predictions/paper/M10.parquet").astype(
-        {"condition": str, "image": str}
-    )
+    theirs = pd.read_parquet(done / "data/shapes/decisions/paper/M10.parquet").astype({"condition": str, "image": str})
     merged = tables["classify"].astype({"condition": str, "image": str}).merge(theirs, on=["condition", "image"])
     assert (merged["response_x"].astype(str) == merged["response_y"].astype(str)).all()
     margins = read(done, "margins")
