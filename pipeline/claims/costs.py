@@ -6,14 +6,13 @@ A stage whose results came from DVC's run cache, or from a remote, cost nothing 
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.params import read_yaml
+from pipeline.claims.record import read_stages
 from pipeline.shards import cores
 from pipeline.stage import costs
 
-LOCK = Path("dvc.lock")
 PAUSE = 60  # seconds without a stage, after which one belongs to another run
 
 
@@ -82,7 +81,7 @@ def critical_path(run: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     With ever so many cores the run would still take so long.
     """
-    lock = read_yaml(LOCK)["stages"] if LOCK.exists() else {}
+    lock = read_stages()
     seconds = {cost["command"]: cost["with_start"] for cost in run}
     took = {name: seconds.get(stage["cmd"], 0.0) for name, stage in lock.items()}
     needed = needs(lock)
