@@ -9,7 +9,6 @@ one that is then below 0.95 goes on for five times its share. With one thread, a
 process's CPU time, which other work on the machine disturbs least.
 
 auto             the precision that `auto` chooses here, against the other of fp32 and bf16
-small-clip       the precision that params.yaml gives it, against the other
 tiny_maps        gradients on maps of 2 x 2 by matrix products, against torch's convolution; regress is such a ResNet-18
 channels_last    against NCHW; for ResNet-18, both without tiny_maps
 _over_memory     the fused optimiser's step, against that of the same optimiser without
@@ -67,6 +66,7 @@ HAS_BF16 = bool({"bf16", "AMX"} & set(arithmetic()))  # else torch emulates it
 CPU, SIZE, CLIP_BATCH = torch.device("cpu"), STUDIES.shapes.resolution, STUDIES.countclip.training.batch_size
 WHATS = ("train", "predict")
 BATCHES, FEW = {"train": STUDIES.shapes.training.batch_size, "predict": 128}, {"train": 2, "predict": 4}
+NAMES = PARAMS.shapes.variants.architectures
 SIZES = [(SIZE, BATCHES), (256, FEW)]  # pixels, and images
 
 Side = tuple[Callable[[], object], int]  # the work, and how many of the row's unit it is
@@ -224,7 +224,7 @@ def learn_counting(size: int, precision: str, batches: type[Batches] = Batches) 
 
 def networks(what: str) -> Iterator[tuple[str, Callable[..., Side]]]:
     """Those that look at images of shapes, by name; what makes a side takes the precision. ResNet-18 is the first."""
-    for name in PARAMS.shapes.variants.architectures:
+    for name in NAMES:
         for size, images in SIZES if name == "resnet18" else SIZES[:1]:
             yield f"{name}, {size} px, {images[what]}", partial(classify, what, name, images[what], size)
     for name in ("ssd", "segment"):
@@ -233,18 +233,25 @@ def networks(what: str) -> Iterator[tuple[str, Callable[..., Side]]]:
 
 def rules() -> Iterator[Row]:
     """The precisions that are chosen. Where the CPU has no arithmetic in bf16, with few images."""
-    chosen, other = ("bf16", "fp32") if training.multiplies_bf16(CPU) else ("fp32", "bf16")
-    own = STUDIES.countclip.training.precision
-    against = "fp32" if own == "bf16" else "bf16"
     for what in WHATS:
         emulated = f"resnet18, {SIZE} px, 2", partial(classify, what, "resnet18", 2, SIZE)
         for name, work in networks(what) if HAS_BF16 else [emulated]:
+            architecture = name.partition(",")[0]
+            chosen, other = choice(build_network(architecture) if what == "train" and architecture in NAMES else None)
             yield Row("auto", what, name, f"{chosen}, not {other}", partial(work, chosen), partial(work, other))
         images = {"train": CLIP_BATCH, "predict": 60}[what] if HAS_BF16 else 3
         work = partial(learn_counting if what == "train" else question, images)
         unit = "steps/s" if what == "train" else "images/s"
-        sides = partial(work, own), partial(work, against)
-        yield Row("small-clip", what, f"small-clip, {images}", f"{own}, not {against}", *sides, unit)
+        chosen, other = choice()
+        sides = partial(work, chosen), partial(work, other)
+        yield Row("auto", what, f"small-clip, {images}", f"{chosen}, not {other}", *sides, unit)
+
+
+def choice(learner: nn.Module | None = None) -> tuple[str, str]:
+    """The precision that `auto` is here, and the other. learner: the network that takes training steps in it."""
+    rule = training.learning_precision("auto", learner, CPU) if learner else "auto"
+    chosen = "bf16" if rule == "auto" and training.multiplies_bf16(CPU) else "fp32"
+    return chosen, "fp32" if chosen == "bf16" else "bf16"
 
 
 def in_either_precision(precision: str) -> Iterator[Row]:
@@ -265,7 +272,7 @@ def in_either_precision(precision: str) -> Iterator[Row]:
 
 
 def in_one_precision() -> Iterator[Row]:
-    for name in PARAMS.shapes.variants.architectures:
+    for name in NAMES:
         ours, plain = (partial(optimise, name, ours=ours) for ours in (True, False))
         yield Row("_over_memory", "step", name, "fp32", ours, plain, "steps/s")
     ours, plain = (partial(learn_position, ours=ours) for ours in (True, False))

@@ -56,6 +56,8 @@ def _is_whole(stage: Any) -> bool:
     files = [*(stage.get("deps") or []), *(stage.get("outs") or [])]
     if any(name in stage and not stage[name] for name in ("deps", "params", "outs")):
         return False
+    if not all(isinstance(values, dict) for values in (stage.get("params") or {}).values()):
+        return False
     return all(isinstance(file, dict) and file.get("path") and file.get("md5") for file in files)
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+import torchvision
 from conftest import stage_environment
 from torch import nn
 
@@ -201,6 +202,16 @@ def test_precision():
             assert (x @ x).dtype == dtype
     with training.autocast("auto", cpu):
         assert (x @ x).dtype == (torch.bfloat16 if training.multiplies_bf16(cpu) else torch.float32)
+
+
+def test_networks_with_depthwise_convolutions_learn_in_fp32_where_auto_chooses():
+    networks = {
+        name: torchvision.models.get_model(name) for name in ("resnet18", "regnet_y_400mf", "mobilenet_v3_small")
+    }
+    cpu = torch.device("cpu")
+    chosen = {name: training.learning_precision("auto", network, cpu) for name, network in networks.items()}
+    assert chosen == {"resnet18": "auto", "regnet_y_400mf": "auto", "mobilenet_v3_small": "fp32"}
+    assert training.learning_precision("bf16", networks["mobilenet_v3_small"], cpu) == "bf16"  # as a person says
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -7,8 +7,6 @@ DVC leaves the files of networks that params.yaml names no longer; these folders
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline.params import Params, load_params
 from pipeline.shapes.paths import Network
 from pipeline.stage import run, write_bytes
@@ -25,11 +23,8 @@ def networks(params: Params) -> list[Network]:
 
 def main() -> str:
     found = networks(load_params())
-    for folder in {trained.predictions.parent for trained in found}:
-        for stale in folder.glob("*.parquet"):
-            stale.unlink()
     for trained in found:
-        write_bytes(trained.predictions, Path(trained.decisions).read_bytes())
+        write_bytes(trained.predictions, trained.decisions.read_bytes())
     return f"decisions of {len(found)} networks"
 
 

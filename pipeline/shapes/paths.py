@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.params import Shapes
 
 ARCHITECTURE = "resnet18"  # the paper's
 
@@ -20,6 +24,11 @@ def split_name(density: int, split: str) -> str:
 def margin_name(density: int, margin: int) -> str:
     """Name of one margin set, e.g. 'margins/density-50/margin+4'."""
     return f"margins/density-{density}/margin{margin:+d}"
+
+
+def margin_names(study: Shapes) -> list[str]:
+    """Names of all margin sets."""
+    return [margin_name(density, margin) for density in study.margin_densities for margin in study.margins]
 
 
 def shard_path(name: str) -> Path:

@@ -18,7 +18,7 @@ from pipeline.params import Params, load_params
 from pipeline.predictions import write_predictions
 from pipeline.shapes.dataset import Images, load_images
 from pipeline.shapes.network import build_network, predict_logits
-from pipeline.shapes.paths import ARCHITECTURE, Network, margin_name, shard_path, split_name
+from pipeline.shapes.paths import ARCHITECTURE, Network, margin_names, shard_path, split_name
 from pipeline.shapes.scenes import KINDS
 from pipeline.stage import run
 
@@ -30,11 +30,10 @@ def conditions(trained: Network, params: Params) -> list[str]:
 
     The paper's networks see the test sets of all densities, variants that of their own.
     """
-    study = params.shapes
     tests = params.densities if trained.group == "paper" else [trained.density]
     return [
         *(split_name(density, "test") for density in tests),
-        *(margin_name(density, margin) for density in study.margin_densities for margin in study.margins),
+        *margin_names(params.shapes),
     ]
 
 

@@ -21,7 +21,7 @@ from pipeline.params import load_params
 from pipeline.shapes.dataset import load_images
 from pipeline.shapes.epochs import EpochRecord
 from pipeline.shapes.network import as_input, build_network, credit, majority_targets
-from pipeline.shapes.paths import ARCHITECTURE, Network, margin_name, shard_path, split_name
+from pipeline.shapes.paths import ARCHITECTURE, Network, margin_names, shard_path, split_name
 from pipeline.shards import item_rng
 from pipeline.stage import write_bytes, write_json
 
@@ -51,7 +51,7 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     pixels = torch.from_numpy(train.pixels).to(device)
     targets = torch.from_numpy(majority_targets(train.margins, params.shapes.target)).to(device)
     chosen = item_rng(params.seed, f"{name}/statistics").permutation(len(pixels))[: readings.statistics_images]
-    margins = [margin_name(d, margin) for d in params.shapes.margin_densities for margin in params.shapes.margins]
+    margins = margin_names(params.shapes)
     record = EpochRecord(
         {
             split_name(density, "test"): test,
@@ -64,6 +64,7 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     )
 
     network = build_network(architecture).to(device)
+    precision = training.learning_precision(params.precision, network, device)
     look = training.compiled(network, device)
     epoch_steps = len(pixels) // settings.batch_size  # a last, smaller batch is left out
     steps = settings.epochs * epoch_steps
@@ -76,7 +77,7 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
     def step(i: int) -> dict[str, Tensor]:
         epoch, place = divmod(i, epoch_steps)
         batch = order(epoch)[place * settings.batch_size :][: settings.batch_size]
-        values = update(look, optimizer, pixels[batch], targets[batch], params.precision)
+        values = update(look, optimizer, pixels[batch], targets[batch], precision)
         schedule.step()
         return values
 
