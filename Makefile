@@ -1,7 +1,7 @@
-# make repro   set up what is missing, then reproduce every study at the scale of params.yaml; JOBS=1: stage by stage
+# make repro   set up what is missing, then reproduce every study at the scale of params.yaml; JOBS=1: stage by stage;
+#              RAY=auto: on the Ray cluster that this machine belongs to, or an address
 # make test    set up what is missing, then run the tests
 # make fetch   get the published inputs of sources.yaml, and say what is missing and what runs without it
-# make share   PART=1/3 on the first of three machines, PART=rest afterwards: several share the training
 # make review  BASE=main NEW=workspace: what changed between two revisions, as review/index.html
 # make lock    write constraints.txt anew from requirements.txt (after changing a pin)
 
@@ -12,12 +12,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 JOBS ?= auto
+RAY ?=
 
-.PHONY: repro test lint lock fetch share review
+.PHONY: repro test lint lock fetch review
 repro: $(STAMP)
 	@python -m pipeline.params
-	@python -m pipeline.mend
-	@python -m pipeline.parallel --jobs $(JOBS)
+	@python -m pipeline.workflow.mend
+	@python -m pipeline.workflow.reproduce --jobs $(JOBS) --ray "$(RAY)"
 
 test: $(STAMP)
 	ruff check .
@@ -27,19 +28,16 @@ test: $(STAMP)
 fetch: $(STAMP)
 	@python -m pipeline.inputs --name all
 
-share: $(STAMP)
-	@python -m pipeline.share --part $(PART)
-
 BASE ?= HEAD
 NEW ?= workspace
 review: $(STAMP)
-	@python -m pipeline.review --base $(BASE) --new $(NEW)
+	@python -m pipeline.workflow.review --base $(BASE) --new $(NEW)
 
 $(STAMP): requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, found " + sys.version + "; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-	@$(BIN)/python -m pipeline.offline_plots
+	@$(BIN)/python -m pipeline.workflow.offline_plots
 	touch $@
 
 lock: $(STAMP)

@@ -7,9 +7,9 @@
 
 In one clone `dvc repro` runs undisturbed, at `scale: smoke`. In another it is started again and again, and
 DVC, the stage and its workers are killed (SIGKILL) together: the stage is drawn from all, the moment from the
-time that the stage and DVC's record of it took undisturbed. With --jobs, pipeline.parallel is started in place of
-`dvc repro`, and killed with all its stages. At last what was killed runs to its end. Exit status 1 if dvc.lock,
-metrics or plots then differ.
+time that the stage and DVC's record of it took undisturbed. With --jobs, pipeline.workflow.reproduce is started in
+place of `dvc repro`, and killed with all its stages. At last what was killed runs to its end. Exit status 1 if
+dvc.lock, metrics or plots then differ.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REFUSALS = {LOCK: ("dvc.lock' validation failed", "unable to read: 'dvc.lock'"),
 
 
 class Repro:
-    """`dvc repro`, or pipeline.parallel where there are `jobs`, in a process group of its own.
+    """`dvc repro`, or pipeline.workflow.reproduce where there are `jobs`, in a process group of its own.
 
     Attributes:
         began: when each stage's command started (time.monotonic()), in this order.
@@ -56,7 +56,7 @@ class Repro:
         # DVC orders what a target needs by Python's hashes, in dvc.lock too
         environment |= {} if target == WHOLE else {"PYTHONHASHSEED": "0"}
         environment |= {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}-site-cache"}
-        parallel = ["pipeline.parallel", "--jobs", str(jobs), "--target", target]
+        parallel = ["pipeline.workflow.reproduce", "--jobs", str(jobs), "--target", target]
         self.process = subprocess.Popen(
             [sys.executable, "-m", *(parallel if jobs > 1 else ["dvc", "repro", target])],
             cwd=folder,

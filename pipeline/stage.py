@@ -8,12 +8,14 @@ import inspect
 import json
 import math
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 from typing import Any
 
 import numpy as np
@@ -69,25 +71,33 @@ def run(main: Callable[..., str], **arguments: type) -> None:
 
 
 def _keep_cost(label: str, command: str, seconds: float) -> None:
-    """A line for the report. What the stage made is whole already, so a full disk costs only this line."""
+    """A line for the report."""
     process = psutil.Process()
     whole = time.time() - process.create_time()
     ended = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = {"stage": label, "command": command, "seconds": round(seconds, 2), "with_start": round(whole, 2)}
     line["cpu"] = round(sum(process.cpu_times()[:4]), 2)  # user and system, its own and its children's
+    unit = 1 if sys.platform == "darwin" else 1024
+    line["memory"] = unit * sum(resource.getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+    keep_cost({**line, "ended": ended})
+
+
+def keep_cost(line: Mapping[str, Any]) -> None:
+    """Add to COSTS. What the stage made is whole already, so a full disk costs only this line."""
     try:
         COSTS.parent.mkdir(parents=True, exist_ok=True)
         with COSTS.open("a") as file:
-            file.write(json.dumps({**line, "ended": ended}) + "\n")
+            file.write(json.dumps(line) + "\n")
     except OSError as error:
-        print(f"{COSTS}: {error.strerror}; the report will not know what {label} cost", flush=True)
+        print(f"{COSTS}: {error.strerror}; the report will not know what {line['stage']} cost", flush=True)
 
 
 def costs(path: Path | None = None) -> list[dict[str, Any]]:
     """What each stage cost when it last ran here, in the order of their ends; or as another such file has it.
 
     'stage', 'command', 'seconds' of work, 'with_start': with Python's and the libraries' start, 'cpu': seconds that
-    cores were busy with it, 'ended' (UTC).
+    cores were busy with it, 'memory': bytes, the most that it held and the most that a process of its own held, 'ended'
+    (UTC).
     """
     path = path or COSTS
     if not path.exists():

@@ -1,8 +1,9 @@
 """Device, precision, seeding, and a training loop that can be killed at any moment.
 
 Killed and run again, `fit` ends in the same bytes as if it had been left alone: it continues from a
-checkpoint under `.checkpoints/` that is valid only for the same parameters, inputs, code, versions
-and device. How often it saves is set by the environment variable CHECKPOINT_SECONDS (default 30).
+checkpoint that is valid only for the same parameters, inputs, code, versions and device. The environment
+variable CHECKPOINT_FOLDER says where it lies (default: `.checkpoints`), and CHECKPOINT_SECONDS how often it is
+saved (default: 30).
 """
 
 from __future__ import annotations
@@ -176,7 +177,8 @@ class Checkpoint:
             if path.is_file():
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
-        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / stage
+        where = os.environ.get("CHECKPOINT_FOLDER") or Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints"
+        self.folder = Path(where) / stage
         self.path = self.folder / f"{digest.hexdigest()[:32]}.pt"
         self.seconds = float(os.environ.get("CHECKPOINT_SECONDS", 30))
         self.last_save = time.monotonic()

@@ -25,7 +25,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = ("data", "models", "plots", "metrics")
-LONGEST = ("test_workflow.py", "test_workflow_turned.py", "test_sharing.py")
+LONGEST = ("test_workflow.py", "test_workflow_turned.py", "test_cluster.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

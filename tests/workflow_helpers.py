@@ -21,8 +21,10 @@ DENSITIES = [10, 50, 90]  # of the nine: each is two stages, and every stage sta
 FEWER = {"shapes.variants.runs": [1], "posenet.backbones": ["pixels", "vgg16", "squeezenet1_1"]}
 ONE_DENSITY = {"densities": [10], "shapes.margin_densities": [10], "shapes.variants.density": 10}
 ONE_DENSITY |= {"posenet.counter_density": 10, "localize.density": 10}
-ONE_AT_A_TIME, TWO_AT_A_TIME = ((sys.executable, "-m", "pipeline.parallel", "--jobs", number) for number in "12")
-DVC = (sys.executable, "-m", "pipeline.dvc_command")  # as our commands call it: a second less for every stage
+ONE_AT_A_TIME, TWO_AT_A_TIME = (
+    (sys.executable, "-m", "pipeline.workflow.reproduce", "--jobs", number) for number in "12"
+)
+DVC = (sys.executable, "-m", "pipeline.workflow.dvc_parts")  # as our commands call it: a second less for every stage
 
 
 def environment(cwd: Path, preloaded: bool, **extra: str) -> dict[str, str]:

@@ -23,6 +23,9 @@ def networks(params: Params) -> list[Network]:
 
 def main() -> str:
     found = networks(load_params())
+    for folder in {trained.predictions.parent for trained in found}:
+        for stale in folder.glob("*.parquet"):
+            stale.unlink()
     for trained in found:
         write_bytes(trained.predictions, trained.decisions.read_bytes())
     return f"decisions of {len(found)} networks"

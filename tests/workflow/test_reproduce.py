@@ -1,6 +1,6 @@
 """Several stages at a time: their order, their number, their cores, what a failure stops; errors on the command line.
 
-That the results are those of `dvc repro` is in test_workflow_turned.py.
+That the results are those of `dvc repro` is in test_workflow_turned.py, and for a cluster in test_cluster.py.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ from pathlib import Path
 import networkx as nx
 import psutil
 import pytest
-import torch
 from conftest import REPOSITORY, assert_one_line_error
-from dvc.utils.serialize import _yaml, dumps_yaml
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 from workflow_helpers import ONE_DENSITY, clone, environment, ran, run
 
-from pipeline import parallel
-from pipeline.parallel import possible_jobs, put_in_order, run_graph, urgency
 from pipeline.shards import cores
+from pipeline.workflow import executors, reproduce
+from pipeline.workflow.executors import UNKNOWN_MEMORY, Needs, Processes
+from pipeline.workflow.reproduce import Stage, run_graph, urgency
 
-EQUAL = defaultdict(lambda: 1.0)  # seconds of every stage
+EQUAL = defaultdict(Stage)
 
 
-class Recorder:
-    """Executes stages by sleeping a little; keeps when each began and ended, and how many ran at once."""
+class Recorder(Processes):
+    """This machine's places; stages sleep a little. Keeps when each began and ended, and how many ran at once."""
 
-    def __init__(self, failing: str = ""):
+    def __init__(self, jobs: int, failing: str = "", gpus: int = 0):
+        super().__init__(jobs, 1, gpus)
         self.failing = failing
         self.times: dict[str, tuple[float, float]] = {}
         self.most = 0
         self.running: set[str] = set()
         self.lock = threading.Lock()
 
-    def __call__(self, name: str) -> bool:
+    def run(self, name: str, place: object) -> bool:
         began = time.monotonic()
         with self.lock:
             self.running.add(name)
@@ -71,8 +72,8 @@ def random_graph(stages: int, seed: int) -> nx.DiGraph:
 @pytest.mark.parametrize("seed", range(5))
 def test_every_stage_runs_once_after_all_that_it_needs(seed):
     graph = random_graph(30, seed)
-    execute = Recorder()
-    assert run_graph(graph, execute, jobs=3, threads=1, seconds=EQUAL) == []
+    execute = Recorder(jobs=3)
+    assert run_graph(graph, EQUAL, execute) == []
     assert set(execute.times) == set(graph)
     for name, needed in graph.edges:
         assert execute.times[name][0] >= execute.times[needed][1]
@@ -81,16 +82,16 @@ def test_every_stage_runs_once_after_all_that_it_needs(seed):
 @pytest.mark.parametrize("jobs", [1, 2, 5])
 def test_as_many_run_at_once_as_may(jobs):
     graph = nx.DiGraph([(f"train_{i}", "images") for i in range(10)])
-    execute = Recorder()
-    run_graph(graph, execute, jobs, threads=1, seconds=EQUAL)
+    execute = Recorder(jobs)
+    run_graph(graph, EQUAL, execute)
     assert execute.most == jobs
 
 
 def test_after_a_failure_what_runs_ends_and_nothing_begins():
     graph = nx.DiGraph([("b", "a"), ("c", "b"), ("d", "c")])
     graph.add_edges_from(pairwise(["z3", "z2", "z1", "a"]))
-    execute = Recorder(failing="b")
-    assert run_graph(graph, execute, jobs=2, threads=1, seconds=EQUAL) == ["b"]
+    execute = Recorder(jobs=2, failing="b")
+    assert run_graph(graph, EQUAL, execute) == ["b"]
     assert {"a", "b", "z1"} <= set(execute.times)
     assert not {"c", "d"} & set(execute.times)
     late = [name for name, (began, _) in execute.times.items() if began > execute.times["b"][1] + 0.01]
@@ -98,8 +99,8 @@ def test_after_a_failure_what_runs_ends_and_nothing_begins():
 
 
 def test_nothing_to_do_runs_nothing():
-    execute = Recorder()
-    assert run_graph(nx.DiGraph(), execute, jobs=2, threads=1, seconds=EQUAL) == []
+    execute = Recorder(jobs=2)
+    assert run_graph(nx.DiGraph(), EQUAL, execute) == []
     assert execute.times == {}
 
 
@@ -124,79 +125,106 @@ def test_the_stage_from_which_the_longest_chain_follows_comes_first():
         "train_b": 37,
         "images": 38,
     }
-    execute = Recorder()
-    run_graph(graph, execute, jobs=1, threads=1, seconds=seconds)
+    execute = Recorder(jobs=1)
+    run_graph(graph, {name: Stage(taken) for name, taken in seconds.items()}, execute)
     began = sorted(execute.times, key=lambda name: execute.times[name][0])
     assert began == ["images", "train_b", "train_a", "extract_b", "train_c", "figures_c", "figures_a"]
 
 
-def test_a_stage_should_take_as_long_as_it_did_here_or_where_it_was_recorded(tmp_path, monkeypatch):
-    def keep(path: Path, **seconds: float) -> None:
+def test_a_stage_is_expected_to_be_as_it_was_here_or_where_it_was_recorded(tmp_path, monkeypatch):
+    def keep(path: Path, **costs: tuple[float, int | None]) -> None:
         path.parent.mkdir(parents=True)
         commands = {
             "a": "python -m pipeline.x.a",
             "b1": "python -m pipeline.x.b --n 1",
             "b3": "python -m pipeline.x.b --n 3",
         }
-        lines = [{"stage": name, "command": commands[name], "with_start": took} for name, took in seconds.items()]
+        lines = [
+            {"stage": name, "command": commands[name], "with_start": took} | ({"memory": memory} if memory else {})
+            for name, (took, memory) in costs.items()
+        ]
         path.write_text("\n".join(map(json.dumps, lines)))
+
+    def expected() -> dict[str, tuple[float, int]]:
+        return {name: (stage.seconds, stage.needs.memory) for name, stage in reproduce.describe(commands).items()}
 
     monkeypatch.chdir(tmp_path)
     commands = {"first": "python -m pipeline.x.a", "one": "python -m pipeline.x.b --n 1"}
     commands |= {"two": "python -m pipeline.x.b --n 2", "new": "python -m pipeline.y"}
-    assert parallel.expected_seconds(commands) == dict.fromkeys(commands, parallel.UNKNOWN)
-    keep(tmp_path / "results/laptop/costs.jsonl", a=8.0, b1=20.0, b3=40.0)
-    assert parallel.expected_seconds(commands) == {"first": 8, "one": 20, "two": 30, "new": parallel.UNKNOWN}
+    unknown = (reproduce.UNKNOWN, UNKNOWN_MEMORY)
+    assert expected() == dict.fromkeys(commands, unknown)
+    keep(tmp_path / "results/laptop/costs.jsonl", a=(8.0, None), b1=(20.0, 100), b3=(40.0, 200))
+    assert expected() == {"first": (8, UNKNOWN_MEMORY), "one": (20, 100), "two": (30, 150), "new": unknown}
     monkeypatch.setattr("pipeline.stage.COSTS", tmp_path / "report/costs.jsonl")
-    keep(tmp_path / "report/costs.jsonl", b1=10.0)
-    assert parallel.expected_seconds(commands) == {"first": 8, "one": 10, "two": 25, "new": parallel.UNKNOWN}
-
-
-def test_dvc_lock_is_written_the_same_whichever_of_dvcs_parsers_read_it():
-    text = (REPOSITORY / "dvc.lock").read_text()
-    for parse in (_yaml.parse_yaml, _yaml.parse_yaml_for_update):  # pipeline.dvc_command has DVC take the first
-        assert dumps_yaml(parse(text, "dvc.lock")) == text
+    keep(tmp_path / "report/costs.jsonl", b1=(10.0, 400))
+    assert expected() == {"first": (8, UNKNOWN_MEMORY), "one": (10, 400), "two": (25, 300), "new": unknown}
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or cores() < 2, reason="needs two cores, and Linux")
-def test_stages_at_once_have_cores_of_their_own():
+def test_stages_at_once_have_cores_of_their_own(monkeypatch):
     seen: dict[str, set[int]] = {}
     together = threading.Barrier(2)
 
-    def execute(name: str) -> bool:
-        together.wait(timeout=30)
-        code = "import os; print(*os.sched_getaffinity(0))"
-        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        seen[name] = set(map(int, shown.split()))
-        return True
+    class Asking(Processes):
+        def run(self, name: str, place: object) -> bool:
+            together.wait(timeout=30)
+            return super().run(name, place)
 
+    code = "import os; print(*os.sched_getaffinity(0), flush=True)"
+    monkeypatch.setattr(executors, "command", lambda *words: [sys.executable, "-c", code])
+    monkeypatch.setattr(executors, "show", lambda name, line: seen.update({name: set(map(int, line.split()))}))
     graph = nx.DiGraph()
     graph.add_nodes_from(["a", "b"])
     before = os.sched_getaffinity(0)
-    run_graph(graph, execute, jobs=2, threads=1, seconds=EQUAL)
+    assert run_graph(graph, EQUAL, Asking(2, threads=1, gpus=0)) == []
     assert [len(own) for own in seen.values()] == [1, 1]
     assert seen["a"] != seen["b"]
     assert os.sched_getaffinity(0) == before
 
 
-@pytest.mark.parametrize(
-    ("cores", "gibibytes", "gpu", "threads", "jobs"),
-    [
-        (8, 64, False, 2, 4),
-        (8, 64, False, 1, 8),
-        (2, 64, False, 2, 1),
-        (1, 64, False, 2, 1),
-        (16, 7, False, 1, 2),
-        (16, 1, False, 1, 1),
-        (16, 64, True, 1, 1),
-    ],
-)
-def test_jobs_have_cores_and_memory_and_share_no_gpu(monkeypatch, cores, gibibytes, gpu, threads, jobs):
-    memory = psutil.virtual_memory()._replace(total=gibibytes * 2**30)
-    monkeypatch.setattr(parallel, "cores", lambda: cores)
+@pytest.mark.parametrize(("cores", "threads", "jobs"), [(8, 2, 4), (8, 1, 8), (2, 2, 1), (1, 2, 1)])
+def test_as_many_places_as_there_are_cores_for(monkeypatch, cores, threads, jobs):
+    monkeypatch.setattr(executors, "cores", lambda: cores)
+    assert Processes(None, threads, gpus=0).at_once == jobs
+
+
+def test_stages_that_fill_the_memory_wait_and_one_alone_may_take_more(monkeypatch):
+    memory = psutil.virtual_memory()._replace(total=8 * 2**30)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert possible_jobs(threads) == jobs
+    large, small, huge = (Needs(memory=gibibytes * 2**30) for gibibytes in (5, 3, 20))
+    machine = Processes(4, 1, gpus=0)
+    place = machine.reserve(large)
+    assert machine.reserve(large) is None
+    other = machine.reserve(small)
+    assert other is not None
+    assert machine.reserve(Needs(memory=1)) is None
+    machine.release(place)
+    assert machine.reserve(large) is not None
+    machine = Processes(4, 1, gpus=0)
+    assert machine.reserve(huge) is not None
+    assert machine.reserve(small) is None
+
+
+def test_each_gpu_has_one_stage_and_stages_without_run_beside_them():
+    machine = Processes(8, 1, gpus=2)
+    places = [machine.reserve(Needs(memory=1, gpu=True)) for _ in range(3)]
+    assert [place and place.gpu for place in places] == [0, 1, None]
+    assert places[2] is None
+    assert machine.reserve(Needs(memory=1)).gpu is None
+    machine.release(places[0])
+    assert machine.reserve(Needs(memory=1, gpu=True)).gpu == 0
+    cpus_only = Processes(2, 1, gpus=0)
+    assert [cpus_only.reserve(Needs(memory=1, gpu=True)) is not None for _ in range(3)] == [True, True, False]
+
+
+def test_what_has_no_place_now_is_passed_by():
+    graph = nx.empty_graph(["gpu1", "gpu2", "cpu"], nx.DiGraph)
+    needs = {"gpu1": Needs(memory=1, gpu=True), "gpu2": Needs(memory=1, gpu=True), "cpu": Needs(memory=1)}
+    stages = {name: Stage(seconds, needs[name]) for name, seconds in {"gpu1": 9, "gpu2": 8, "cpu": 1}.items()}
+    execute = Recorder(jobs=2, gpus=1)
+    assert run_graph(graph, stages, execute) == []
+    assert execute.times["gpu2"][0] >= execute.times["gpu1"][1]
+    assert execute.times["cpu"][0] < execute.times["gpu1"][1]
 
 
 def test_the_lock_is_in_the_order_of_one_stage_after_another(tmp_path, monkeypatch):
@@ -205,7 +233,8 @@ def test_the_lock_is_in_the_order_of_one_stage_after_another(tmp_path, monkeypat
     text = {name: f"  {name}:\n" + entry.format(name) for name in ("gone", "first@2", "first@1", "second")}
     head = "schema: '2.0'\nstages:\n"
     Path("dvc.lock").write_text(head + "".join(text[name] for name in ("gone", "second", "first@1", "first@2")))
-    put_in_order(["first@2", "first@1", "never run", "second"])
+    with Repo.init(no_scm=True) as repo:
+        reproduce.put_in_order(repo, ["first@2", "first@1", "never run", "second"])
     wanted = head + "".join(text[name] for name in ("first@2", "first@1", "second", "gone"))
     assert Path("dvc.lock").read_text() == wanted
 
@@ -239,8 +268,8 @@ def start_and_interrupt(self, args, *others, **options):
     if "sleep.py" in str(args):
         signal.raise_signal(signal.SIGINT)
 subprocess.Popen.__init__ = start_and_interrupt
-sys.argv = ["dvc_command", "repro"]
-runpy.run_module("pipeline.dvc_command", run_name="__main__")
+sys.argv = ["dvc", "repro"]
+runpy.run_module("pipeline.workflow.dvc_parts", run_name="__main__")
 """
     with started("-c", program, cwd=sleeper, PYTHONPATH=str(REPOSITORY)) as process:
         _, errors = process.communicate(timeout=30)  # half of what the command takes, whose pipe it is too
@@ -249,7 +278,7 @@ runpy.run_module("pipeline.dvc_command", run_name="__main__")
 
 
 def test_an_interrupt_while_dvc_runs_leaves_it_the_time_to_put_its_locks_away(sleeper):
-    program = "from pipeline.share import dvc\nfrom pipeline.stage import UserError\n"
+    program = "from pipeline.workflow.dvc_parts import dvc\nfrom pipeline.stage import UserError\n"
     program += "try:\n dvc('repro')\nexcept UserError as error:\n print(error)"
     with started("-c", program, cwd=sleeper, PYTHONPATH=str(REPOSITORY)) as process:
         assert "asleep\n" in iter(process.stdout.readline, "")
@@ -264,10 +293,13 @@ def test_an_interrupt_ends_also_what_did_not_get_it(tmp_path):
     program = """
 import subprocess, sys
 import networkx as nx
-from pipeline.parallel import run_graph
-def execute(name):
-    subprocess.run([sys.executable, "-c", "import time; print('asleep;', end='', flush=True); time.sleep(60)"])
-run_graph(nx.empty_graph(["a", "b", "c"], nx.DiGraph), execute, jobs=2, threads=1, seconds=dict.fromkeys("abc", 1.0))
+from pipeline.workflow import executors
+from pipeline.workflow.reproduce import Stage, run_graph
+code = "import time; print('asleep;', end='', flush=True); time.sleep(60)"
+class Sleeping(executors.Processes):
+    def run(self, name, place):
+        subprocess.run([sys.executable, "-c", code])
+run_graph(nx.empty_graph(["a", "b", "c"], nx.DiGraph), dict.fromkeys("abc", Stage()), Sleeping(2, 1, gpus=0))
 """
     with started("-c", program, cwd=tmp_path, PYTHONPATH=str(REPOSITORY)) as process:
         assert process.stdout.read(len("asleep;asleep;")) == "asleep;asleep;"
@@ -282,17 +314,17 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone(tmp_path_factory.mktemp("parallel") / "clone", **ONE_DENSITY)
 
 
-def reproduce(folder: Path, *options: str, check: bool = True) -> subprocess.CompletedProcess:
-    return run(sys.executable, "-m", "pipeline.parallel", *options, cwd=folder, check=check)
+def repro(folder: Path, *options: str, check: bool = True) -> subprocess.CompletedProcess:
+    return run(sys.executable, "-m", "pipeline.workflow.reproduce", *options, cwd=folder, check=check)
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])
 def test_a_number_of_jobs_that_cannot_be(fresh, jobs):
-    assert_one_line_error(reproduce(fresh, f"--jobs={jobs}", check=False), f"jobs '{jobs}'", "'auto'")
+    assert_one_line_error(repro(fresh, f"--jobs={jobs}", check=False), f"jobs '{jobs}'", "'auto'")
 
 
 def test_a_target_that_there_is_not(fresh):
-    result = reproduce(fresh, "--jobs", "2", "--target", "evaluate_shape", check=False)
+    result = repro(fresh, "--jobs", "2", "--target", "evaluate_shape", check=False)
     assert_one_line_error(result, "'evaluate_shape' not found")
 
 
@@ -303,14 +335,14 @@ def test_a_failure_names_its_stage_and_the_same_command_continues(fresh):
     right = code.read_text()
     code.write_text("raise SystemExit('error: no pool today')")
     options = ("--jobs", "2", "--target", "figures_countclip")
-    failed = reproduce(fresh, *options, check=False)
+    failed = repro(fresh, *options, check=False)
     assert failed.returncode == 1
-    assert "error: parallel 2 figures_countclip: pool failed" in failed.stderr
+    assert "error: workflow.reproduce 2 figures_countclip : pool failed" in failed.stderr
     assert "pool | error: no pool today" in failed.stdout
     assert set(YAML(typ="safe").load(fresh / "dvc.lock")["stages"]) == {"train_detector"}
     code.write_text(right)
-    assert ran(reproduce(fresh, *options), values=True) == {"pool", "filter_captions", "figures_countclip"}
-    again = reproduce(fresh, *options)
+    assert ran(repro(fresh, *options), values=True) == {"pool", "filter_captions", "figures_countclip"}
+    again = repro(fresh, *options)
     assert "data and pipelines are up to date" in again.stdout
     assert ran(again) == set()
 
@@ -318,13 +350,13 @@ def test_a_failure_names_its_stage_and_the_same_command_continues(fresh):
 @pytest.mark.slow
 def test_an_interrupt_stops_all_in_one_line_and_the_same_command_continues(fresh):
     options = ("--jobs", "2", "--target", "predict_shapes@10")
-    with started("-m", "pipeline.parallel", *options, cwd=fresh) as process:
+    with started("-m", "pipeline.workflow.reproduce", *options, cwd=fresh) as process:
         assert any("Running stage 'train_resnet@10'" in line for line in process.stdout)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.strip().splitlines() == [
-        "error: parallel 2 predict_shapes@10: interrupted; the same command continues"
+        "error: workflow.reproduce 2 predict_shapes@10 : interrupted; the same command continues"
     ]
     assert not list((fresh / "models").rglob("M10.safetensors"))
-    assert {"train_resnet@10", "predict_shapes@10"} <= ran(reproduce(fresh, *options), values=True)
+    assert {"train_resnet@10", "predict_shapes@10"} <= ran(repro(fresh, *options), values=True)

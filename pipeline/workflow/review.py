@@ -17,9 +17,9 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from pipeline.intervals import bounds_of
-from pipeline.offline_plots import differing_plots
-from pipeline.review_page import PICTURES, comment, page, picture_name
 from pipeline.stage import UserError, run, write_bytes
+from pipeline.workflow.offline_plots import differing_plots
+from pipeline.workflow.review_page import PICTURES, comment, page, picture_name
 
 WORKSPACE = "workspace"  # DVC's word for what lies in the folder, committed or not
 ABSENT = "-"

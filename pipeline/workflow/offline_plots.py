@@ -1,6 +1,6 @@
 """Plots without a network: DVC's pages with Vega in them, and the plots of two revisions as pictures.
 
-`python -m pipeline.offline_plots` writes the page template that `dvc plots show` and `dvc plots diff` then use.
+`python -m pipeline.workflow.offline_plots` writes the page template that `dvc plots show` and `dvc plots diff` use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import vl_convert
-from dvc_render.html import HTML, PAGE_HTML
 
 from pipeline.stage import UserError, run, write_bytes
 
@@ -22,19 +21,32 @@ VEGA_LITE = "5.21"  # of those in the wheel, the last that DVC's templates (sche
 CONFIG = Path(".dvc")  # DVC reads a relative template from here
 
 
-def page_template(bundle: str) -> str:
-    """DVC's own page with `bundle`, JavaScript that defines vegaEmbed, in place of addresses of scripts.
+# a template as DVC's manual describes it (plots.html_template)
+PAGE = """<!DOCTYPE html>
+<html>
+<head>
+    <meta charset="utf-8">
+    {refresh_tag}
+    <title>DVC Plot</title>
+    <script>BUNDLE</script>
+    <style>table { border-spacing: 15px; }</style>
+</head>
+<body>
+    {plot_divs}
+</body>
+</html>
+"""
 
-    UserError if DVC's page or the bundle is not what this expects.
+
+def page_template(bundle: str) -> str:
+    """A page for DVC's plots with `bundle`, JavaScript that defines vegaEmbed, in place of addresses of scripts.
+
+    UserError if the bundle would end its element, or holds what DVC fills in.
     """
-    scripts = f"{{{HTML.SCRIPTS_PLACEHOLDER}}}"
-    placeholders = [scripts, HTML.PLOTS_PLACEHOLDER_FORMAT_STR, f"{{{HTML.REFRESH_PLACEHOLDER}}}"]
-    bad = [word for word in ("</script", *placeholders) if word in bundle]
-    if bad or scripts not in PAGE_HTML:
-        raise UserError(
-            f"vl-convert-python and dvc-render do not fit ({bad or scripts}): take those of requirements.txt"
-        )
-    return PAGE_HTML.replace(scripts, f'<meta charset="utf-8">\n    <script>{bundle}</script>')
+    bad = [word for word in ("</script", "{scripts}", "{plot_divs}", "{refresh_tag}") if word in bundle]
+    if bad:
+        raise UserError(f"vl-convert-python's bundle holds {bad}: take the version of requirements.txt")
+    return PAGE.replace("BUNDLE", bundle)
 
 
 class Plot(NamedTuple):

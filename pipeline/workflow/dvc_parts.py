@@ -1,0 +1,134 @@
+"""`dvc`, as our commands call it; and the only use of what DVC does not document.
+
+    python -m pipeline.workflow.dvc_parts repro --single-item train_resnet@50
+
+Two things differ from plain `dvc`. dvc.lock is read with DVC's fast parser: to add a stage's lines, DVC otherwise reads
+all of it with one that keeps comments, and holds its lock meanwhile. dvc.lock has none; what is written is the same,
+byte for byte. And an interrupt also ends the command of the stage: one that comes in the millisecond in which DVC
+starts it ends DVC alone.
+
+Each name that is not in DVC's documentation has its reason here; tests/workflow/test_dvc_parts.py fails where a new
+DVC changes one.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import networkx as nx
+import psutil
+from dvc.cli import main
+from dvc.dvcfile import Lockfile
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.reproduce import plan_repro
+from dvc.utils.serialize import _yaml, dumps_yaml, load_yaml
+
+from pipeline.stage import UserError, write_bytes
+
+LOCK = Path("dvc.lock")
+WHOLE = "dvc.yaml"  # as a target of DVC's: every stage
+INTERRUPTED = "interrupted; the same command continues"
+STATUS_OF_INTERRUPTED = 252  # DVC's exit status
+
+
+def command(*arguments: str) -> list[str]:
+    """`dvc` with these arguments, as above."""
+    return [sys.executable, "-m", __name__ if __name__ != "__main__" else "pipeline.workflow.dvc_parts", *arguments]
+
+
+def dvc(*arguments: str) -> None:
+    """Run DVC, its output shown. Raises UserError if it fails or is interrupted."""
+    with subprocess.Popen(command(*arguments)) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it puts its locks away; subprocess.run would kill it after a quarter of a second
+            raise UserError(INTERRUPTED) from None
+    if status:
+        raise UserError(f"'dvc {arguments[0]}' failed, as said above; the same command continues, once that is mended")
+
+
+@contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """What DVC raises becomes a UserError of one line."""
+    try:
+        yield
+    except DvcException as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def read_graph(repo: Repo, target: str) -> nx.DiGraph:
+    """A stage, or dvc.yaml for all, with what it needs: names, an edge from each to what it depends on.
+
+    `Repo.index.graph` and `Repo.stage.collect`: `dvc dag` prints no graph that names outputs and stages apart.
+    Raises DvcException where there is no such stage.
+    """
+    graph = nx.relabel_nodes(repo.index.graph, lambda stage: stage.addressing)
+    wanted = {stage.addressing for stage in repo.stage.collect(target)}
+    return graph.subgraph(wanted.union(*(nx.descendants(graph, name) for name in wanted)))
+
+
+def order_of_repro(repo: Repo) -> list[str]:
+    """Names of all stages in the order in which `dvc repro` runs them, and so writes dvc.lock (`plan_repro`)."""
+    return [stage.addressing for stage in plan_repro(repo.index.graph)]
+
+
+def read_entries() -> dict[str, dict]:
+    """What dvc.lock says of each stage, in its order."""
+    return load_yaml(LOCK)["stages"] if LOCK.exists() else {}
+
+
+def write_entries(stages: dict[str, dict]) -> None:
+    """Write dvc.lock in DVC's form (`dumps_yaml`). The caller holds `Repo.lock`."""
+    write_bytes(LOCK, dumps_yaml({"schema": "2.0", "stages": stages}).encode())
+
+
+def lock_is_readable(repo: Repo) -> bool:
+    """Whether DVC can read dvc.lock (`Lockfile`: the same check as DVC's own, before it does anything)."""
+    try:
+        Lockfile(repo, str(LOCK)).load()
+    except DvcException:
+        return False
+    return True
+
+
+def open_remote(repo: Repo) -> tuple[str, dict, Path | str, object]:
+    """The default remote's name, its settings, its path, and its file system (`get_remote_odb`: no other way to it).
+
+    Raises UserError where there is none, or one that keeps no run cache.
+    """
+    name = repo.config["core"].get("remote")
+    if not name:
+        raise UserError(
+            "no DVC remote to share through: run 'dvc remote add --default NAME PLACE', PLACE being a folder, ssh://"
+            " or s3:// address that all nodes reach"
+        )
+    odb = repo.cloud.get_remote_odb(None, "push --run-cache", hash_name="md5-dos2unix")
+    if odb.fs.protocol in ("http", "https"):
+        raise UserError(
+            f"remote '{name}': an http remote keeps no run cache; allowed are folders, ssh, s3, and the like"
+        )
+    return name, dict(repo.config["remote"][name]), odb.path, odb.fs
+
+
+def interrupt_children() -> list[psutil.Process]:
+    """Interrupt what this process has started, and what that has; those that were still there."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGINT)
+    return children
+
+
+if __name__ == "__main__":
+    _yaml.parse_yaml_for_update = _yaml.parse_yaml
+    status = main(sys.argv[1:])
+    if status == STATUS_OF_INTERRUPTED:
+        psutil.wait_procs(interrupt_children())
+    sys.exit(status)

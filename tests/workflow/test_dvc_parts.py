@@ -1,0 +1,107 @@
+"""What we use of DVC that it does not document; a new DVC that changes one fails here, with the name."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.utils.serialize import _yaml, dumps_yaml
+
+from pipeline.stage import UserError
+from pipeline.workflow import dvc_parts
+
+DOCUMENTED = {"dvc.api", "dvc.repo", "dvc.exceptions"}  # Repo and what it raises
+
+
+def imports_of_dvc(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return {name for name in found if name.split(".")[0] in ("dvc", "dvc_render", "dvc_data", "dvc_objects")}
+
+
+def test_one_module_touches_dvcs_private_parts():
+    by_module = {
+        str(path.relative_to(REPOSITORY)): private
+        for path in (REPOSITORY / "pipeline").rglob("*.py")
+        if (private := imports_of_dvc(path) - DOCUMENTED)
+    }
+    assert set(by_module) == {"pipeline/workflow/dvc_parts.py"}, by_module
+
+
+def test_the_fast_parser_replaces_the_one_for_updates():
+    """`modify_yaml` must look it up where we put ours, each time."""
+    assert "parse_yaml_for_update" in inspect.getsource(_yaml.modify_yaml), "dvc.utils.serialize._yaml.modify_yaml"
+    text = (REPOSITORY / "dvc.lock").read_text()
+    for parse in (_yaml.parse_yaml, _yaml.parse_yaml_for_update):
+        assert dumps_yaml(parse(text, "dvc.lock")) == text, parse.__name__
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three stages in a row, and one beside them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    Repo.init(no_scm=True).close()
+    lines = ["stages:"]
+    for name, needed in {"c": "b", "b": "a", "a": "", "d": ""}.items():
+        lines += [f"  {name}:", f"    cmd: echo {name} > {name}", f"    outs: [{name}]", f"    deps: [{needed}]"]
+    Path("dvc.yaml").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_the_graph_and_its_order(repository):
+    with Repo() as repo:
+        assert set(dvc_parts.read_graph(repo, dvc_parts.WHOLE)) == set("abcd")
+        assert set(dvc_parts.read_graph(repo, "b").edges) == {("b", "a")}
+        order = dvc_parts.order_of_repro(repo)
+        with pytest.raises(DvcException):
+            dvc_parts.read_graph(repo, "e")
+    dvc_parts.dvc("repro", "--quiet")
+    assert order == list(dvc_parts.read_entries())  # `dvc repro` ran, and wrote, in that order
+
+
+def test_entries_are_written_as_dvc_writes_them(repository):
+    dvc_parts.dvc("repro", "--quiet")
+    written = Path("dvc.lock").read_bytes()
+    dvc_parts.write_entries(dvc_parts.read_entries())
+    assert Path("dvc.lock").read_bytes() == written
+    with Repo() as repo:
+        assert dvc_parts.lock_is_readable(repo)
+        Path("dvc.lock").write_bytes(written[:20])
+        assert not dvc_parts.lock_is_readable(repo)
+
+
+def test_the_remote_is_opened_or_refused(repository):
+    with Repo() as repo, pytest.raises(UserError, match="dvc remote add --default"):
+        dvc_parts.open_remote(repo)
+    Path(".dvc/config").write_text(
+        "[core]\n    no_scm = true\n    remote = web\n['remote \"web\"']\n    url = https://x.test/\n"
+    )
+    with Repo() as repo, pytest.raises(UserError, match="no run cache"):
+        dvc_parts.open_remote(repo)
+    store = repository.parent / "store"
+    Path(".dvc/config").write_text(
+        f"[core]\n    no_scm = true\n    remote = store\n['remote \"store\"']\n    url = {store}\n"
+    )
+    with Repo() as repo:
+        name, settings, path, fs = dvc_parts.open_remote(repo)
+        assert (name, Path(settings["url"])) == ("store", store)
+        fs.makedirs(path)
+        fs.pipe_file(fs.join(path, "x"), b"1")
+    assert [file.read_bytes() for file in store.rglob("x")] == [b"1"]
+
+
+def test_a_failure_is_a_line(repository):
+    with pytest.raises(UserError, match="'dvc repro' failed"):
+        dvc_parts.dvc("repro", "--quiet", "no-such-stage")
+    with pytest.raises(UserError, match="no-such-stage"), dvc_parts.errors_in_a_line(), Repo() as repo:
+        dvc_parts.read_graph(repo, "no-such-stage")
