@@ -129,7 +129,7 @@ def test_two_processes_give_the_weights_of_one(prepared, run_stage):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"lambda": "model"}, ["lambda = 'model'", "'one', 'norm', 'modal' or 'log'"]),
+        ({"lambda": "model"}, ["lambda = 'model'", "'one', 'norm', 'modal', 'log' or 'log_once'"]),
         (
             {"scales.smoke.countclip.training.batch_size": 1},
             ["batch_size = 1 is smaller than counting_pairs = 2", "scales.smoke.countclip.training"],
@@ -172,7 +172,7 @@ def test_the_published_model_trains_and_is_asked(prepared, run_stage):
             "scales.smoke.countclip.training.epochs": 1,
             "scales.smoke.countclip.training.counting_pairs": 4,
             "countclip.training.counterfactuals": "all",
-            "countclip.training.held_out": 0,
+            "scales.smoke.countclip.training.held_out": 0,
         },
     )
     result = run_stage("countclip.train", CHECKPOINT_SECONDS="600")
