@@ -41,7 +41,7 @@ from pipeline.countclip.losses import balanced_lambda, clip_loss, count_loss
 from pipeline.countclip.paths import BENCHMARK, FILTERED, FINETUNED, METRICS, PLOTS, PRETRAINED
 from pipeline.countclip.scores import answers, ask
 from pipeline.distributed import leads, processes
-from pipeline.params import load_params
+from pipeline.params import Counting, CountingAtScale, load_params
 from pipeline.stage import replacing, run, write_bytes, write_json
 
 CHOICES = {"best": "countbench", "held_out": "held_out"}  # weights that are kept beside the last, by what chooses them
@@ -91,6 +91,18 @@ def balanced_accuracy(true: np.ndarray, answered: np.ndarray) -> float:
     return float(np.mean([(answered[true == number] == number).mean() for number in np.unique(true)]))
 
 
+def adam(model: nn.Module, scale: CountingAtScale, settings: Counting) -> torch.optim.Adam:
+    """The optimiser. Its weight decay is L2: it is added to the gradient, and so divided by the gradient's size."""
+    return torch.optim.Adam(
+        model.parameters(),
+        scale.learning_rate,
+        betas=tuple(settings.betas),
+        eps=scale.eps,
+        weight_decay=scale.weight_decay,
+        fused=True,
+    )
+
+
 def main() -> str:
     with processes() as (rank, world):
         return train(rank, world)
@@ -130,14 +142,7 @@ def train(rank: int, world: int) -> str:
     if world > 1:
         towers = DistributedDataParallel(towers, broadcast_buffers=False)
     steps = scale.epochs * batches.epoch_steps
-    optimizer = torch.optim.Adam(
-        model.parameters(),
-        scale.learning_rate,
-        betas=tuple(settings.betas),
-        eps=scale.eps,
-        weight_decay=scale.weight_decay,
-        fused=True,
-    )
+    optimizer = adam(model, scale, settings)
     factor = (lambda step: learning_rate_factor(step, steps)) if settings.scheduler else (lambda step: 1.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from conftest import assert_one_line_error, digests, edit_params, run_killed, stage_environment
+from conftest import REPOSITORY, assert_one_line_error, digests, edit_params, run_killed, stage_environment
 
 from pipeline.countclip.paths import FINETUNED, PRETRAINED
-from pipeline.countclip.train import balanced_accuracy, learning_rate_factor, losses
+from pipeline.countclip.train import adam, balanced_accuracy, learning_rate_factor, losses
+from pipeline.params import load_params
 
 
 def test_the_schedule_by_hand():
@@ -49,6 +50,22 @@ def test_the_contrastive_loss_is_open_clips():
     normalize = torch.nn.functional.normalize
     theirs = open_clip.ClipLoss()(normalize(image, dim=-1), normalize(text[:6], dim=-1), scale)
     assert values["clip"].item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+def test_the_first_step_of_the_authors_optimiser_by_hand():
+    """Adam's first step is lr g / (|g| + eps), where g is the gradient plus weight decay times the weight."""
+    params = load_params(REPOSITORY / "params.yaml")
+    layer = torch.nn.Linear(2, 1, bias=False)
+    layer.weight.data = torch.tensor([[0.5, -0.1]])
+    layer.weight.grad = torch.tensor([[1e-5, 0.02]])
+    paper = params.scales.paper.countclip.training
+    adam(layer, paper.model_copy(update={"learning_rate": 0.1}), params.countclip.training).step()
+    # 0.00001 + 0.2 x 0.5 = 0.10001; 0.02 - 0.2 x 0.1 = 0, where nothing moves
+    assert layer.weight.tolist()[0] == pytest.approx([0.5 - 0.1 * 0.10001 / (0.10001 + 5e-6), -0.1], abs=1e-6)
+    layer.weight.data = torch.tensor([[0.5, -0.1]])
+    laptop = params.scales.laptop.countclip.training
+    adam(layer, laptop.model_copy(update={"learning_rate": 0.1}), params.countclip.training).step()
+    assert layer.weight.tolist()[0] == pytest.approx([0.4, -0.2], abs=1e-3)  # no weight decay: a whole step each
 
 
 def test_accuracy_of_uneven_pairs():
