@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from pipeline.countclip import table1
+from pipeline.countclip import drawing, table1
 from pipeline.countclip.captions import WORDS
+from pipeline.countclip.drawing import LAYOUTS
 from pipeline.countclip.published import BASELINE, CONFIGURATIONS, IMAGES, STATEMENTS, TABLE
 from pipeline.countclip.table1 import COLUMNS, as_markdown, draw_figures, paired_test, summary, with_runs
 
@@ -52,7 +54,7 @@ def test_with_one_run_it_is_the_sign_test():
     assert paired_test(after, before, 0)["p"] == pytest.approx(binomtest(2, 11).pvalue, abs=0.012)
 
 
-def test_the_tables_say_what_the_trials_say(monkeypatch, tmp_path):
+def test_the_tables_say_what_the_trials_say(monkeypatch):
     monkeypatch.setattr(table1, "RESAMPLES", 199)
     rng = np.random.default_rng(0)
     numbers = np.repeat(list(WORDS), 10)
@@ -96,8 +98,11 @@ def test_the_tables_say_what_the_trials_say(monkeypatch, tmp_path):
     assert text.count("| modal-scheduler-plus |") == 1
     assert "28.88" in text
     assert "+7, cannot stand (p 0.53 to 0.7" in text
-    draw_figures(results, tmp_path)
-    assert [path.name for path in sorted(tmp_path.glob("*.png"))] == [f"figure_{n}.png" for n in (3, 4, 5)]
+    drawn = {}
+    monkeypatch.setattr(drawing, "draw_matrices", lambda path, panels, *_: drawn.update({path.name: dict(panels)}))
+    draw_figures(results, Path("folder"))
+    assert {name: len(panels) for name, panels in drawn.items()} == dict(zip(LAYOUTS, (5, 12, 12), strict=True))
+    assert np.array_equal(drawn["figure_4.png"]["one"], counts)
 
 
 def test_runs_widen_an_interval_by_their_own_spread():
