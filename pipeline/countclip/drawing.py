@@ -35,7 +35,7 @@ def heat(ax: Axes, values: np.ndarray, form: str = "{:d}") -> None:
 def draw_matrices(path: Path, panels: Sequence[tuple[str, np.ndarray]], columns: int, title: str) -> None:
     """Panels of (what it is, counts [9, 9]) in rows of so many, each with its share of right answers."""
     rows = -(-len(panels) // columns)
-    with figure(path, nrows=rows, ncols=columns, figsize=(3.6 * columns, 3.9 * rows), squeeze=False) as (drawing, axes):
+    with figure(path, nrows=rows, ncols=columns, figsize=(3.6 * columns, 4.2 * rows), squeeze=False) as (drawing, axes):
         for ax in axes.flat[len(panels) :]:
             ax.axis("off")
         for place, (ax, (label, counts)) in enumerate(zip(axes.flat, panels, strict=False)):
