@@ -57,15 +57,16 @@ def test_the_first_step_of_the_authors_optimiser_by_hand():
     params = load_params(REPOSITORY / "params.yaml")
     layer = torch.nn.Linear(2, 1, bias=False)
     layer.weight.data = torch.tensor([[0.5, -0.1]])
-    layer.weight.grad = torch.tensor([[1e-5, 0.02]])
+    layer.weight.grad = torch.tensor([[1e-5, 0.02004]])
     paper = params.scales.paper.countclip.training
     adam(layer, paper.model_copy(update={"learning_rate": 0.1}), params.countclip.training).step()
-    # 0.00001 + 0.2 x 0.5 = 0.10001; 0.02 - 0.2 x 0.1 = 0, where nothing moves
-    assert layer.weight.tolist()[0] == pytest.approx([0.5 - 0.1 * 0.10001 / (0.10001 + 5e-6), -0.1], abs=1e-6)
+    # 0.00001 + 0.2 x 0.5 = 0.10001 and 0.02004 - 0.2 x 0.1 = 0.00004, which is only eight times eps
+    expected = [0.5 - 0.1 * 0.10001 / (0.10001 + 5e-6), -0.1 - 0.1 * 4e-5 / (4e-5 + 5e-6)]
+    assert layer.weight.tolist()[0] == pytest.approx(expected, abs=1e-5)
     layer.weight.data = torch.tensor([[0.5, -0.1]])
     laptop = params.scales.laptop.countclip.training
     adam(layer, laptop.model_copy(update={"learning_rate": 0.1}), params.countclip.training).step()
-    assert layer.weight.tolist()[0] == pytest.approx([0.4, -0.2], abs=1e-3)  # no weight decay: a whole step each
+    assert layer.weight.tolist()[0] == pytest.approx([0.4, -0.2], abs=1e-3)  # no weight decay: whole steps
 
 
 def test_accuracy_of_uneven_pairs():
