@@ -90,7 +90,7 @@ def training(path: Path) -> None:
         left.legend()
         labels = {"countbench": "CountBench", "held_out": "held-out pairs, mean over numbers"}
         for colour, (name, label) in zip(COLOURS, labels.items(), strict=False):
-            if name in epochs:
+            if epochs[name].notna().any():
                 right.plot(epochs["epoch"], epochs[name], "o-", color=colour, label=label)
         right.axhline(1 / len(NUMBERS), color="0.5", lw=0.8, ls="--", label="chance")
         right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, None))

@@ -187,7 +187,8 @@ def train(rank: int, world: int) -> str:
         evaluate_every=batches.epoch_steps,
         label=name,
     )
-    epochs = [{"epoch": n, **values} for n, values in enumerate(history.evaluations, start=1)]
+    unmeasured = dict.fromkeys(CHOICES.values())  # where no pairs are held out; `dvc plots` asks for the key
+    epochs = [{"epoch": n, **unmeasured, **values} for n, values in enumerate(history.evaluations, start=1)]
     if leads():
         training.save_weights(FINETUNED / "last.safetensors", model)
         for kept in best:
