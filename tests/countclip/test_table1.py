@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import copy_params
 from scipy.stats import binomtest
 
 from pipeline.countclip import drawing, table1
@@ -15,6 +16,7 @@ from pipeline.countclip.captions import WORDS
 from pipeline.countclip.drawing import LAYOUTS
 from pipeline.countclip.published import BASELINE, CONFIGURATIONS, IMAGES, STATEMENTS, TABLE
 from pipeline.countclip.table1 import COLUMNS, as_markdown, draw_figures, paired_test, summary, with_runs
+from pipeline.params import load_params
 
 
 def test_the_published_accuracies_are_shares_of_509_images_and_of_no_other_number():
@@ -31,6 +33,12 @@ def test_the_paper_names_eleven_configurations():
     assert len({configuration.name for configuration in TABLE}) == 11
     names = {configuration.name for configuration in TABLE} | {"pretrained"}
     assert all({better, worse} <= names for pairs in STATEMENTS.values() for better, worse in pairs)
+
+
+@pytest.mark.parametrize("scheme", sorted({configuration.scheme for configuration in CONFIGURATIONS}))
+def test_every_scheme_is_one_that_params_yaml_allows(tmp_path, scheme):
+    copy_params(tmp_path, **{"lambda": scheme})
+    assert load_params(tmp_path / "params.yaml").lambda_ == scheme
 
 
 def test_a_paired_test_knows_equal_from_different():
