@@ -156,7 +156,6 @@ class Counting(Section):
     count_logit_scale: Annotated[float, Field(gt=0)]
     betas: Betas
     others: Literal["without_number", "all"]
-    held_out: Annotated[float, Field(ge=0, lt=1)]
     run: Annotated[int, Field(ge=0)]
 
 
@@ -317,12 +316,18 @@ class Pretraining(Section):
 
 
 class CountingAtScale(Section):
-    """How much CLIP is taught to count."""
+    """How much CLIP is taught to count. held_out: share of the counting pairs kept out of training.
+
+    weight_decay, eps: of Adam; its weight decay is added to the gradient.
+    """
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     counting_pairs: Annotated[int, Field(ge=1)]
+    held_out: Annotated[float, Field(ge=0, lt=1)]
     learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    eps: Annotated[float, Field(gt=0)]
     precision: Literal["auto", "fp32", "bf16"]
 
     @model_validator(mode="after")
@@ -495,7 +500,7 @@ class Params(Section):
     scale: Literal["smoke", "laptop", "paper"]
     source: Literal["generated", "published"]
     densities: Densities
-    lambda_: Annotated[Literal["one", "norm", "modal", "log"], Field(alias="lambda")]
+    lambda_: Annotated[Literal["one", "norm", "modal", "log", "log_once"], Field(alias="lambda")]
     threads: Annotated[int, Field(ge=1, le=256)]
     precision: Literal["auto", "fp32", "bf16"]
     shapes: Shapes

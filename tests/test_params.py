@@ -49,7 +49,7 @@ def test_scene_is_as_published():
         ({"densities": [10, 90]}, ["shapes.variants.density = 50", "[10, 90]"]),
         ({"shapes.variants.runs": [0, 1]}, ["shapes.variants.runs.0 = 0", "greater than or equal to 1"]),
         ({"scale": "huge"}, ["scale = 'huge'", "'smoke', 'laptop' or 'paper'"]),
-        ({"lambda": "model"}, ["lambda = 'model'", "'one', 'norm', 'modal' or 'log'"]),
+        ({"lambda": "model"}, ["lambda = 'model'", "'one', 'norm', 'modal', 'log' or 'log_once'"]),
         ({"shapes.target": "firm"}, ["shapes.target = 'firm'", "'hard' or 'soft'"]),
         ({"shapes.scene.circle_radius": [15, 2]}, ["circle_radius = [15, 2]", "low <= high"]),
         ({"shapes.scene.density_sd": float("nan")}, ["density_sd = nan", "finite"]),

@@ -26,7 +26,8 @@ def evidence(claim: Claim) -> str:
     """What a statement is judged on, by the file that its number is in.
 
     'definitions': formulas, and arithmetic on the document's own numbers, which need no experiment. 'published
-    answers': the trials of the documents' own observers, analysed anew (or the simulated ones in their place).
+    answers': those of the documents' own observers, analysed anew: trials (or the simulated ones in their place), and
+    confusion matrices.
     'experiments': what was drawn, trained and measured here. 'nothing', where nothing here can judge it.
     """
     if claim.measure is None:
@@ -34,7 +35,9 @@ def evidence(claim: Claim) -> str:
     file = Path(claim.measure.file)
     if file.name == "definitions.json":
         return "definitions"
-    return "published answers" if "consistency/trials" in file.with_suffix("").as_posix() else "experiments"
+    if file.name == "published_answers.json" or "consistency/trials" in file.with_suffix("").as_posix():
+        return "published answers"
+    return "experiments"
 
 
 def row(document: str, name: str, claim: Claim, verdict: Verdict, first: bool) -> dict:

@@ -22,8 +22,6 @@ from pipeline.stage import UserError
 LIST, BENCHMARK, IMAGES = "merged.json", "val.json", "data.zip"
 FIELDS = ("pths", "caps", "urls", "counts")
 A_SHARD = 1000  # images
-# pairs of their counting set by number, 2,319 in all (countclip, Fig. 2)
-FREQUENCIES = {2: 1504, 3: 469, 4: 192, 5: 71, 6: 38, 7: 16, 8: 13, 9: 7, 10: 9}
 
 
 def write_shards(source: Path, folder: Path) -> dict:

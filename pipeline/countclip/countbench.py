@@ -63,7 +63,7 @@ def draw(seed: int, per_number: int, zero_shot_images: int, resolution: int) -> 
     names = [f"{colour} {plural}" for plural in PLURAL.values() for colour in COLOURS]
     write_json(CLASSES, {"names": names, "templates": SCENE_TEMPLATES})
     write_json(MISSING, [])
-    return _audit(rows=len(counts), missing=[])
+    return _audit(counts, missing=[])
 
 
 def _numbered(item: tuple[int, int | None], **settings) -> Sample:
@@ -100,16 +100,21 @@ def collect(rows: list[dict], images: dict[str, Sample], why_missing: dict[str, 
 
     write_shard(BENCHMARK, present())
     write_json(MISSING, missing)
-    return _audit(len(rows), missing)
+    return _audit([row["number"] for row in rows], missing)
 
 
-def _audit(rows: int, missing: list[dict]) -> dict:
-    """How many images there are, and how many of which number are missing, by reason."""
-    if rows == len(missing):
-        raise UserError(f"none of the {rows} images of the benchmark is at hand: {missing[0]['reason']}")
+def _audit(numbers: list[int], missing: list[dict]) -> dict:
+    """How many rows and images there are, and how many of which number are missing, by reason.
+
+    numbers: of each row. rows_of_a_number: of the number that has the fewest rows, and of the one that has the most.
+    """
+    if len(numbers) == len(missing):
+        raise UserError(f"none of the {len(numbers)} images of the benchmark is at hand: {missing[0]['reason']}")
+    rows = [numbers.count(number) for number in NUMBERS]
     return {
-        "rows": rows,
-        "present": rows - len(missing),
+        "rows": len(numbers),
+        "rows_of_a_number": {"least": min(rows), "most": max(rows)},
+        "present": len(numbers) - len(missing),
         "missing": dict(sorted(Counter(row["reason"] for row in missing).items())),
         "missing_by_number": {str(n): count for n, count in sorted(Counter(row["number"] for row in missing).items())},
     }

@@ -22,15 +22,15 @@ from pipeline.countclip.counting_set import Benchmark, decode, load_benchmark
 from pipeline.countclip.paths import BENCHMARK, CLASSES, FINETUNED, PLOTS, PREDICTIONS, ZERO_SHOT
 from pipeline.countclip.samples import record_of
 from pipeline.countclip.scores import accuracy, answers, ask, measures
+from pipeline.countclip.shares import FEW_PAIRS, youden
 from pipeline.countclip.tokens import tokenize
 from pipeline.params import load_params
 from pipeline.predictions import write_predictions
-from pipeline.psychometric import agresti_min, newcombe
+from pipeline.psychometric import agresti_min
 from pipeline.shards import read_shard
 from pipeline.stage import run, write_json
 
 BASELINE = "pretrained"
-FEW_PAIRS = 7  # from this number on the paper had fewer than 20 pairs of each to learn from (section 5)
 WITH_INTERVAL = {"": "accuracy", "_low": "low", "_high": "high"}
 
 
@@ -70,21 +70,6 @@ def paired(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
         "change_low": low,
         "change_high": high,
     }
-
-
-def youden(positive: np.ndarray, called: np.ndarray) -> dict[str, float | None]:
-    """Youden's J of bool [N], the share called so of the positive less that of the others, with Newcombe's interval.
-
-    0 for who calls both alike often, as by guessing; None where either are none.
-    """
-    shares = []
-    for of in (positive, ~positive):
-        if not of.any():
-            return {"youden": None, "youden_low": None, "youden_high": None}
-        found = accuracy(int(called[of].sum()), int(of.sum()))
-        shares.append((found["accuracy"], found["low"], found["high"]))
-    low, high = newcombe(*shares)
-    return {"youden": shares[0][0] - shares[1][0], "youden_low": low, "youden_high": high}
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from pipeline.countclip.authors import FREQUENCIES
 from pipeline.countclip.paths import FILTERED, PLOTS
+from pipeline.countclip.published import FREQUENCIES
 from pipeline.countclip.samples import IMAGE_EXTENSIONS
 from pipeline.figures import COLOURS, figure
 from pipeline.shards import Sample, read_shard

@@ -13,8 +13,11 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.countclip.captions import NUMBERS
+from pipeline.countclip.drawing import READINGS, draw_matrices, heat
 from pipeline.countclip.paths import PLOTS
-from pipeline.figures import COLOURS, SEQUENTIAL, figure
+from pipeline.countclip.published import PRETRAINED, Configuration, matrix_of, read_answers
+from pipeline.figures import COLOURS, figure
+from pipeline.params import load_params
 from pipeline.stage import run
 
 TITLES = {
@@ -25,27 +28,41 @@ TITLES = {
 }
 
 
+def answers_file(weights: str) -> Path:
+    return PLOTS / "confusion" / f"{weights}.json"
+
+
+def answers_here(weights: str) -> np.ndarray:
+    """Counts [9, 9] of this run's answers, rows true, columns answered."""
+    rows = pd.read_json(answers_file(weights))
+    counts = pd.crosstab(rows["number"], rows["answered"]).reindex(index=NUMBERS, columns=NUMBERS, fill_value=0)
+    return counts.to_numpy()
+
+
+def beside_published(path: Path, configuration: Configuration) -> None:
+    """This run's matrices, and above them the published ones of its configuration, where there are any."""
+    published = read_answers()
+    readings = {"pre-trained": (PRETRAINED, "last")}
+    readings |= {label: (configuration.name, reading) for reading, label in READINGS.items()}
+    panels = []
+    if (configuration.name, "last") in published:
+        panels = [(f"{label}, published", matrix_of(published, *key)) for label, key in readings.items()]
+    for label, (name, reading) in readings.items():
+        panels.append((f"{label}, here", answers_here(name if name == PRETRAINED else reading)))
+    draw_matrices(path, panels, len(readings), f"{configuration.name}: Figs. 4 and 5, and the answers here")
+
+
 def confusion(path: Path) -> None:
     """A row a model: counts of images, and shares of those that show a number."""
-    names = [name for name in TITLES if (PLOTS / "confusion" / f"{name}.json").exists()]
+    names = [name for name in TITLES if answers_file(name).exists()]
     with figure(path, nrows=2, ncols=len(names), figsize=(4.1 * len(names), 8.2), squeeze=False) as (_, axes):
         for column, name in zip(axes.T, names, strict=True):
-            rows = pd.read_json(PLOTS / "confusion" / f"{name}.json")
-            counts = pd.crosstab(rows["number"], rows["answered"]).reindex(index=NUMBERS, columns=NUMBERS, fill_value=0)
-            counts = counts.to_numpy()
+            counts = answers_here(name)
             shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             accuracy = np.trace(counts) / counts.sum()
             column[0].set_title(f"{TITLES[name]}\naccuracy {accuracy:.1%}", fontsize=9)
             for ax, values, form in ((column[0], counts, "{:d}"), (column[1], shares, "{:.2f}")):
-                ax.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=max(values.max(), 1e-9))
-                ax.grid(False)
-                ax.set(xticks=range(9), yticks=range(9), xticklabels=NUMBERS, yticklabels=NUMBERS)
-                ax.set(xlabel="answered", ylabel="in the image")
-                for (y, x), value in np.ndenumerate(values):
-                    dark = value < 0.6 * values.max()
-                    ax.text(
-                        x, y, form.format(value), ha="center", va="center", fontsize=6.5, color="w" if dark else "k"
-                    )
+                heat(ax, values, form)
 
 
 def by_number(path: Path) -> None:
@@ -73,7 +90,7 @@ def training(path: Path) -> None:
         left.legend()
         labels = {"countbench": "CountBench", "held_out": "held-out pairs, mean over numbers"}
         for colour, (name, label) in zip(COLOURS, labels.items(), strict=False):
-            if name in epochs:
+            if epochs[name].notna().any():
                 right.plot(epochs["epoch"], epochs[name], "o-", color=colour, label=label)
         right.axhline(1 / len(NUMBERS), color="0.5", lw=0.8, ls="--", label="chance")
         right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, None))
@@ -82,10 +99,14 @@ def training(path: Path) -> None:
 
 
 def main() -> str:
+    params = load_params()
+    settings = params.countclip.training
+    configuration = Configuration(params.lambda_, settings.scheduler, settings.counterfactuals == "all")
     confusion(PLOTS / "confusion.png")
+    beside_published(PLOTS / "beside_published.png", configuration)
     by_number(PLOTS / "by_number.png")
     training(PLOTS / "training.png")
-    return "3 figures"
+    return "4 figures"
 
 
 if __name__ == "__main__":

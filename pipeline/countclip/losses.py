@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:  # what needs the weights of classes only has no use for torch
     from torch import Tensor
 
-Scheme = Literal["one", "norm", "modal", "log"]
+Scheme = Literal["one", "norm", "modal", "log", "log_once"]
 
 
 def clip_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float) -> Tensor:
@@ -71,6 +71,7 @@ def balanced_lambda(frequencies: Mapping[int, int], scheme: Scheme, lambda_0: fl
     norm   (1 - n / n_total) lambda_0                                                        (Eq. 3)
     modal  (n_modal / n) lambda_0, where the modal class is the most frequent one            (Eq. 4)
     log    ((s - s_min) / s_max + 1) lambda_0, with s = log2(log2(n_total / n))         (Eqs. 5, 6)
+    log_once   the same with s = log2(n_total / n), which the paper tried before          (section 2.3)
 
     A class without pairs has no frequency to weigh it by (modal and log would be infinite): it gets the
     weight of the rarest class that has some. log of log is undefined where one class has all pairs, and
@@ -89,17 +90,19 @@ def balanced_lambda(frequencies: Mapping[int, int], scheme: Scheme, lambda_0: fl
             factors = {number: 1 - n / total for number, n in present.items()}
         case "modal":
             factors = {number: max(present.values()) / n for number, n in present.items()}
-        case "log":
-            factors = _log_factors(present, total)
+        case "log" | "log_once":
+            factors = _log_factors(present, total, twice=scheme == "log")
         case _:
-            raise ValueError(f"scheme = {scheme!r}; should be 'one', 'norm', 'modal' or 'log'")
+            raise ValueError(f"scheme = {scheme!r}; should be 'one', 'norm', 'modal', 'log' or 'log_once'")
     rarest = min(present, key=lambda number: present[number])
     return {number: lambda_0 * factors.get(number, factors[rarest]) for number in frequencies}
 
 
-def _log_factors(present: dict[int, int], total: int) -> dict[int, float]:
+def _log_factors(present: dict[int, int], total: int, twice: bool) -> dict[int, float]:
     if len(present) == 1:
         return dict.fromkeys(present, 1.0)
-    sigma = {number: math.log2(math.log2(total / n)) for number, n in present.items()}
+    sigma = {number: math.log2(total / n) for number, n in present.items()}
+    if twice:
+        sigma = {number: math.log2(s) for number, s in sigma.items()}
     low, high = min(sigma.values()), max(sigma.values())
     return {number: (s - low) / high + 1 if high else 1.0 for number, s in sigma.items()}

@@ -1,4 +1,4 @@
-"""Table 1: the paper's eleven configurations, several training runs of each, published beside ours.
+"""Table 1: the paper's eleven configurations and one that it only speaks of, several training runs of each.
 
     python -m pipeline.countclip.table1              # 3 runs of each
     python -m pipeline.countclip.table1 --runs 5     # two more; those that are done are not done again
@@ -8,8 +8,9 @@ Each run is a DVC experiment of its own (`table1-modal-scheduler-plus-run1`), be
 `dvc exp show`, `dvc exp apply` and `dvc plots diff` know it. An experiment belongs to a commit: after the next
 one all are run again.
 
-The published accuracies have one run each, and no answers image by image. All 22, and the baseline, are whole
-numbers of 509 images, and of no other number of images between 300 and 540: 31 of CountBench's 540 were missing.
+The published accuracies have one run each. All 22, and the baseline, are whole numbers of 509 images, and of no other
+number of images between 300 and 540: 31 of CountBench's 540 were missing. The published confusion matrices (Figs. 3 to
+5) say which differences can be more than chance; the same figures of the answers here are drawn beside the tables.
 """
 
 from __future__ import annotations
@@ -17,96 +18,36 @@ from __future__ import annotations
 import math
 import subprocess
 import time
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap, fisher_exact, permutation_test, t
+from scipy.stats import bootstrap, permutation_test, t
 from tqdm import tqdm
 
-from pipeline.countclip.captions import WORDS
+from pipeline.countclip.captions import NUMBERS, WORDS
+from pipeline.countclip.published import (
+    BALANCED,
+    BASELINE,
+    CONFIGURATIONS,
+    PRETRAINED,
+    RICH,
+    STATEMENTS,
+    TABLE,
+    UNPUBLISHED,
+    UNTRAINED,
+    Configuration,
+    published_test,
+)
 from pipeline.params import load_params
 from pipeline.stage import UserError, run, write_bytes, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-IMAGES = 509  # that the published accuracies are shares of
-BASELINE = 27.5  # per cent, published (section 4)
 COLUMNS = {"last": "end of the 10th epoch", "best": "maximum over epochs"}
 RESAMPLES = 9999
-ALPHA = 0.05
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """A row of Table 1; published: per cent, by column."""
-
-    scheme: str
-    scheduler: bool
-    plus: bool
-    published: dict[str, float]
-
-    @property
-    def name(self) -> str:
-        return "-".join([self.scheme, *["scheduler"] * self.scheduler, *["plus"] * self.plus])
-
-    @property
-    def settings(self) -> list[str]:
-        return [
-            f"lambda={self.scheme}",
-            f"countclip.training.scheduler={str(self.scheduler).lower()}",
-            f"countclip.training.counterfactuals={'all' if self.plus else 'one'}",
-        ]
-
-
-TABLE = [
-    Configuration(scheme, scheduler, plus, {"last": last, "best": best})
-    for scheme, scheduler, plus, last, best in [
-        ("one", False, False, 21.81, 25.15),
-        ("one", True, False, 22.59, 25.93),
-        ("norm", False, False, 21.61, 25.74),
-        ("norm", True, False, 25.54, 25.54),
-        ("norm", True, True, 26.92, 26.92),
-        ("modal", False, False, 20.83, 26.13),
-        ("modal", True, False, 19.84, 26.33),
-        ("modal", True, True, 26.33, 28.88),
-        ("log", False, False, 19.25, 24.56),
-        ("log", True, False, 21.81, 27.90),
-        ("log", True, True, 22.59, 27.50),
-    ]
-]
-# What section 5 concludes from the table, as pairs (this is better, than that); 'pretrained' is the baseline
-STATEMENTS = {
-    "the scheduler helps": [(f"{s}-scheduler", s) for s in ("one", "norm", "modal", "log")],
-    "CountPlus helps": [(f"{s}-scheduler-plus", f"{s}-scheduler") for s in ("norm", "modal", "log")],
-    "a balanced lambda helps": [(f"{s}-scheduler", "one-scheduler") for s in ("norm", "modal", "log")],
-    "fine-tuning exceeds the baseline": [("modal-scheduler-plus", "pretrained"), ("log-scheduler", "pretrained")],
-}
-
-
-def published(name: str, column: str) -> float:
-    return BASELINE if name == "pretrained" else next(c.published[column] for c in TABLE if c.name == name)
-
-
-def published_test(better: float, worse: float) -> dict:
-    """What two published accuracies (per cent) of the same 509 images can say, since no answers are published.
-
-    independent_p: Fisher's exact test, as if on different images. least_p: the smallest that any answers could
-    give McNemar's test, every image that differs being a gain. Where the first is below 0.05, the difference
-    (or its opposite) stands; where the second is not, it cannot; between, it cannot be told.
-    """
-    right = [round(percent * IMAGES / 100) for percent in (better, worse)]
-    independent = fisher_exact([[count, IMAGES - count] for count in right]).pvalue
-    differing = abs(right[0] - right[1])
-    least = binomtest(0, differing).pvalue if differing else 1.0
-    if independent < ALPHA:
-        verdict = "stands" if right[0] > right[1] else "the opposite stands"
-    else:
-        verdict = "cannot stand" if least >= ALPHA else "cannot be told"
-    return {"images": right[0] - right[1], "independent_p": independent, "least_p": least, "verdict": verdict}
 
 
 def paired_test(better: np.ndarray, worse: np.ndarray, seed: int) -> dict:
@@ -165,7 +106,7 @@ def row(configuration: Configuration, column: str, correct: np.ndarray, seed: in
     return {
         "configuration": configuration.name,
         "column": column,
-        "published": configuration.published[column],
+        "published": configuration.published.get(column),
         "accuracy": accuracy,
         "low": low,
         "high": high,
@@ -218,29 +159,30 @@ def read_run(revision: str, weights: str) -> pd.DataFrame:
 
 
 def summary(trials: dict[str, list[pd.DataFrame]], seed: int) -> dict:
-    """Accuracy of every configuration, by column; the statements' tests; recall of each number by scheme.
+    """Accuracy of every configuration, by column; the statements' tests, those of a balanced lambda on images of two
+    and three too; recall of each number by scheme; answers, summed over runs.
 
-    trials: '<configuration>/<column>' -> a table a run; 'pretrained' has one.
+    trials: '<configuration>/<column>' -> a table a run, images in the same order; 'pretrained' has one.
     """
     correct = {key: np.stack([t["correct"].to_numpy(float) for t in runs]) for key, runs in trials.items()}
     rows = [
         row(configuration, column, correct[f"{configuration.name}/{column}"], seed)
-        for configuration, column in product(TABLE, COLUMNS)
+        for configuration, column in product(CONFIGURATIONS, COLUMNS)
     ]
-    tests = []
-    for (statement, pairs), column in product(STATEMENTS.items(), COLUMNS):
+    rich = trials[PRETRAINED][0]["category"].isin([WORDS[number] for number in RICH]).to_numpy()
+
+    def difference(better: str, worse: str, column: str, images: np.ndarray | slice) -> dict:
+        ours = [correct[name if name == PRETRAINED else f"{name}/{column}"][:, images] for name in (better, worse)]
+        return with_runs(paired_test(*ours, seed), *(runs.mean(axis=1).tolist() for runs in ours))
+
+    tests, on_rich = [], []
+    for (statement, pairs), column in product((STATEMENTS | UNPUBLISHED).items(), COLUMNS):
         for better, worse in pairs:
-            ours = [correct[name if name == "pretrained" else f"{name}/{column}"] for name in (better, worse)]
-            tests.append(
-                {
-                    "statement": statement,
-                    "better": better,
-                    "worse": worse,
-                    "column": column,
-                    "published": published_test(published(better, column), published(worse, column)),
-                    "ours": with_runs(paired_test(*ours, seed), *(runs.mean(axis=1).tolist() for runs in ours)),
-                }
-            )
+            named = {"statement": statement, "better": better, "worse": worse, "column": column}
+            theirs = published_test(better, worse, column) if statement in STATEMENTS else None
+            tests.append({**named, "published": theirs, "ours": difference(better, worse, column, slice(None))})
+            if statement == BALANCED:
+                on_rich.append({**named, "ours": difference(better, worse, column, rich)})
     recall = [
         {
             "configuration": key.partition("/")[0],
@@ -248,17 +190,35 @@ def summary(trials: dict[str, list[pd.DataFrame]], seed: int) -> dict:
             "recall": np.mean([t.loc[t["category"] == word, "correct"].mean() for t in runs]),
         }
         for key, runs in trials.items()
-        if key == "pretrained" or key.endswith("/last")
+        if key == PRETRAINED or key.endswith("/last")
         for number, word in WORDS.items()
     ]
-    baseline = 100 * correct["pretrained"].mean()
+    confusion = [
+        {
+            "configuration": key.partition("/")[0],
+            "column": key.partition("/")[2] or None,
+            "runs": len(runs),
+            "answers": sum(matrix(table) for table in runs),
+        }
+        for key, runs in trials.items()
+    ]
+    baseline = 100 * correct[PRETRAINED].mean()
     return {
-        "images": correct["pretrained"].shape[1],
+        "images": correct[PRETRAINED].shape[1],
         "pretrained": baseline,
         "table": rows,
         "tests": tests,
+        "tests_on_two_and_three": on_rich,
         "recall": recall,
+        "confusion": confusion,
     }
+
+
+def matrix(trials: pd.DataFrame) -> np.ndarray:
+    """Counts [9, 9] of a run's answers, rows true, columns answered."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(trials["category"], trials["response"], labels=[WORDS[number] for number in NUMBERS])
 
 
 def as_markdown(results: dict, scale: str, source: str) -> str:
@@ -273,13 +233,13 @@ def as_markdown(results: dict, scale: str, source: str) -> str:
         "|---" * (1 + 2 * len(COLUMNS)) + "|",
     ]
     by_cell = {(row["configuration"], row["column"]): row for row in results["table"]}
-    for configuration in TABLE:
+    for configuration in CONFIGURATIONS:
         parts = []
         for column in COLUMNS:
             row = by_cell[configuration.name, column]
             spread = ", ".join(f"{value:.1f}" for value in row["runs"])
             parts += [
-                f"{row['published']:.2f}",
+                "none" if row["published"] is None else f"{row['published']:.2f}",
                 f"{row['accuracy']:.2f} ({row['low']:.1f}, {row['high']:.1f}) [{spread}]",
             ]
         lines.append(f"| {configuration.name} | " + " | ".join(parts) + " |")
@@ -295,8 +255,9 @@ def as_markdown(results: dict, scale: str, source: str) -> str:
             test["statement"],
             f"{test['better']} over {test['worse']}",
             test["column"],
-            f"{theirs['images']:+d}, {theirs['verdict']} (p {theirs['least_p']:.2g} at least, "
-            f"{theirs['independent_p']:.2g} if independent)",
+            "none"
+            if theirs is None
+            else f"{theirs['images']:+d}, {theirs['verdict']} (p {theirs['least_p']:.2g} to {theirs['most_p']:.2g})",
             f"{mid:+.1f} ({low:.1f}, {high:.1f}), p {ours['p']:.2g}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -325,26 +286,40 @@ def draw_recall(results: dict, path: Path) -> None:
         axes[0].set_ylabel("recall, mean over runs")
 
 
+def draw_figures(results: dict, folder: Path) -> None:
+    """Figs. 3 to 5 of the answers here, all runs of a configuration together."""
+    from pipeline.countclip.drawing import draw_published_layout
+
+    ours = {
+        (entry["configuration"], entry["column"] or UNTRAINED): np.asarray(entry["answers"])
+        for entry in results["confusion"]
+    }
+    draw_published_layout(ours, folder, "here")
+
+
 def main(runs: int = 3, minutes: float = math.inf) -> str:
     if runs < 1:
         raise UserError(f"--runs {runs}: should be 1 or more")
     params = load_params()
-    run_missing([(configuration, n) for n, configuration in product(range(runs), TABLE)], minutes)  # one of each first
+    run_missing(
+        [(configuration, n) for n, configuration in product(range(runs), CONFIGURATIONS)], minutes
+    )  # one of each first
     there = existing()
-    names = {c.name: [name for n in range(runs) if (name := experiment(c, n)) in there] for c in TABLE}
+    names = {c.name: [name for n in range(runs) if (name := experiment(c, n)) in there] for c in CONFIGURATIONS}
     if lacking := [name for name, found in names.items() if not found]:
         raise UserError(f"no run yet of {', '.join(lacking)}; run again with more --minutes")
     trials = {
         f"{configuration}/{column}": [read_run(name, column) for name in found]
         for (configuration, found), column in product(names.items(), COLUMNS)
     }
-    trials["pretrained"] = [read_run(names[TABLE[0].name][0], "pretrained")]
+    trials[PRETRAINED] = [read_run(names[TABLE[0].name][0], "pretrained")]
     results = summary(trials, params.seed)
     folder = Path("results") / params.scale / "countclip"
     write_json(folder / "table1.json", results)
     write_bytes(folder / "table1.md", as_markdown(results, params.scale, params.source).encode())
     draw_recall(results, folder / "recall_by_lambda.png")
-    return f"{len(TABLE)} configurations, {sum(map(len, names.values()))} runs, in {folder}"
+    draw_figures(results, folder)
+    return f"{len(CONFIGURATIONS)} configurations, {sum(map(len, names.values()))} runs, in {folder}"
 
 
 if __name__ == "__main__":

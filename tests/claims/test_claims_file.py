@@ -12,8 +12,7 @@ from pipeline.claims.evidence import Run, recorded_runs
 from pipeline.claims.judge import evidence, summary, verdicts
 from pipeline.claims.schema import Measure, Table, cells, read_claims
 from pipeline.claims.verdicts import REPRODUCED
-from pipeline.countclip.authors import FREQUENCIES
-from pipeline.countclip.table1 import TABLE
+from pipeline.countclip.published import FREQUENCIES, STATEMENTS, TABLE, published, published_test
 from pipeline.posenet.published import table_2
 from pipeline.stage import UserError
 
@@ -57,12 +56,25 @@ def test_table_1_and_the_class_counts_of_countclip_are_there(documents):
         if name.startswith("class-counts/")
     }
     assert counts == FREQUENCIES
-    by_name = {row.name: row.published for row in TABLE}
     for name, claim in claims.items():
-        if name.startswith("effects/"):
-            _, better, worse, column = name.split("/")
-            assert claim.published == pytest.approx(by_name[better][column] - by_name[worse][column])
-            assert claim.rule.kind == ("above" if claim.published > 0 else "below")
+        if name.startswith("effects"):
+            table, better, worse, column = name.split("/")
+            assert claim.published == pytest.approx(published(better, column) - published(worse, column))
+            if table == "effects":
+                assert claim.rule.kind == ("above" if claim.published > 0 else "below")
+                # a difference that cannot be more than chance has no sign to reproduce
+                cannot_stand = published_test(better, worse, column)["verdict"] == "cannot stand"
+                assert (claim.cannot is not None) == cannot_stand, name
+
+
+def test_each_of_the_24_differences_of_table_1_is_asked_whether_it_stands(documents):
+    _, claims = documents["countclip"]
+    asked = [
+        claim.measure.where for name, claim in claims.items() if name.startswith(("effects-stand/", "gain-stands"))
+    ]
+    drawn = [(*pair, column) for pairs in STATEMENTS.values() for pair in pairs for column in ("last", "best")]
+    assert sorted((w["better"], w["worse"], w["column"]) for w in asked) == sorted(drawn)
+    assert len(drawn) == 24
 
 
 def measures(documents: dict) -> set[str]:
@@ -136,6 +148,7 @@ def test_an_experiment_is_told_from_arithmetic_and_from_others_answers(documents
         ("error-consistency", "resnet50-people", "published answers"),
         ("error-consistency", "irrespective-of-architecture", "experiments"),
         ("countclip", "gain", "definitions"),
+        ("countclip", "table-1-answers/modal/last", "published answers"),
         ("countclip", "learned-2", "experiments"),
         ("posenet", "table-2/H/VGG/bear-SPC", "experiments"),
         ("convnets-in-vision", "huber-near", "definitions"),

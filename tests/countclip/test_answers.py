@@ -15,7 +15,8 @@ from torch.nn.functional import normalize
 
 from pipeline.countclip import clip
 from pipeline.countclip.counting_set import Benchmark
-from pipeline.countclip.evaluate import named_rightly, paired, trials, youden
+from pipeline.countclip.evaluate import named_rightly, paired, trials
+from pipeline.countclip.shares import youden
 from pipeline.countclip.tokens import tokenize
 from pipeline.predictions import read_predictions
 
@@ -117,5 +118,5 @@ def test_metrics_are_what_the_trials_say(prepared, run_stage):
     assert metrics["accuracy"]["best"] == pytest.approx(max(e["countbench"] for e in epochs), abs=1e-6)
     gained = rows["last"]["correct"] & ~rows["pretrained"]["correct"]
     assert measured["gained"]["last"] == gained.sum()
-    for name in ("confusion", "by_number", "training"):
+    for name in ("beside_published", "confusion", "by_number", "training"):
         assert Path(f"plots/countclip/{name}.png").stat().st_size > 10_000

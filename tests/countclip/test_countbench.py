@@ -39,7 +39,8 @@ def test_the_generated_benchmark_is_even(workspace, run_stage):
     assert Counter(numbers) == dict.fromkeys(range(2, 11), 3)
     assert [caption_count(sample["txt"].decode()) for sample in samples] == numbers
     audit = json.loads(Path("metrics/countclip/benchmark.json").read_text())
-    assert audit == {"rows": 27, "present": 27, "missing": {}, "missing_by_number": {}}
+    rows = {"rows": 27, "rows_of_a_number": {"least": 3, "most": 3}}
+    assert audit == {**rows, "present": 27, "missing": {}, "missing_by_number": {}}
     benchmark = load_benchmark(BENCHMARK, 32, 16)
     assert benchmark.ids.shape == (27, 9, 16)
     assert benchmark.pixels.shape == (27, 3, 32, 32)
@@ -58,6 +59,7 @@ def test_what_is_missing_is_said_by_reason(tmp_path, monkeypatch):
     audit = collect(rows, images, {rows[2]["image_url"]: "HTTP Error 404: Not Found"}, "not in the folder")
     assert audit == {
         "rows": 6,
+        "rows_of_a_number": {"least": 0, "most": 1},  # none of eight to ten
         "present": 1,
         "missing": {
             "HTTP Error 404: Not Found": 1,
@@ -144,6 +146,7 @@ def test_the_published_benchmark_from_the_authors_archive(workspace, run_stage, 
     there = {r["image_url"] for r in rows[::2]}  # an address stands in two rows
     present = sum(r["image_url"] in there for r in rows)
     assert (audit["rows"], audit["present"]) == (540, present)
+    assert audit["rows_of_a_number"] == {"least": 60, "most": 60}
     assert audit["missing"] == {"not in the authors' set": 540 - present}
 
 

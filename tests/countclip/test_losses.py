@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from pipeline.countclip.losses import balanced_lambda, clip_loss, count_loss
 
-PUBLISHED = {2: 1504, 3: 469, 4: 192, 5: 71, 6: 38, 7: 16, 8: 13, 9: 7, 10: 9}
+PUBLISHED = {2: 1353, 3: 428, 4: 182, 5: 64, 6: 35, 7: 15, 8: 11, 9: 8, 10: 6}  # Fig. 2
 
 
 def test_count_loss_by_hand():
@@ -129,20 +129,29 @@ def test_lambda_log_by_hand():
 
 def test_published_frequencies_weigh_rare_classes_more():
     total = sum(PUBLISHED.values())
-    assert total == 2319
-    assert balanced_lambda(PUBLISHED, "norm")[2] == pytest.approx(1 - 1504 / 2319)
-    assert balanced_lambda(PUBLISHED, "modal")[9] == pytest.approx(1504 / 7)
-    for scheme in ("norm", "modal", "log"):
+    assert total == 2102
+    assert balanced_lambda(PUBLISHED, "norm")[2] == pytest.approx(1 - 1353 / 2102)
+    assert balanced_lambda(PUBLISHED, "modal")[10] == pytest.approx(1353 / 6)
+    for scheme in ("norm", "modal", "log", "log_once"):
         weights = balanced_lambda(PUBLISHED, scheme)
         by_frequency = sorted(PUBLISHED, key=lambda n: PUBLISHED[n])
         assert sorted(weights.values(), reverse=True) == [weights[n] for n in by_frequency]
     log = balanced_lambda(PUBLISHED, "log")
     assert log[2] == 1
     sigma = {n: math.log2(math.log2(total / k)) for n, k in PUBLISHED.items()}
-    assert log[9] == pytest.approx((sigma[9] - sigma[2]) / sigma[9] + 1)
+    assert log[10] == pytest.approx((sigma[10] - sigma[2]) / sigma[10] + 1)
+    # one logarithm: log2 of 2102 / 1353 and of 2102 / 6 are 0.63561 and 8.45259
+    assert balanced_lambda(PUBLISHED, "log_once")[10] == pytest.approx(1 + (8.45259 - 0.63561) / 8.45259, abs=1e-5)
 
 
-@pytest.mark.parametrize("scheme", ["one", "norm", "modal", "log"])
+def test_lambda_of_one_logarithm_by_hand():
+    # n_total / n = 2, 4, 8, 8: log2 of it 1, 2, 3, 3; (s - 1) / 3 + 1
+    weights = balanced_lambda({2: 40, 3: 20, 4: 10, 5: 10}, "log_once", 3.0)
+    assert weights == pytest.approx({2: 3, 3: 4, 4: 5, 5: 5})
+    assert balanced_lambda({2: 7}, "log_once") == {2: 1}
+
+
+@pytest.mark.parametrize("scheme", ["one", "norm", "modal", "log", "log_once"])
 def test_a_class_without_pairs_weighs_as_the_rarest(scheme):
     weights = balanced_lambda({2: 60, 3: 30, 4: 10, 5: 0}, scheme)
     assert weights[5] == weights[4]

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import copy_params
 from scipy.stats import binomtest
 
-from pipeline.countclip import table1
+from pipeline.countclip import drawing, table1
 from pipeline.countclip.captions import WORDS
-from pipeline.countclip.table1 import (
-    BASELINE,
-    COLUMNS,
-    IMAGES,
-    STATEMENTS,
-    TABLE,
-    as_markdown,
-    paired_test,
-    published_test,
-    summary,
-    with_runs,
-)
+from pipeline.countclip.drawing import LAYOUTS
+from pipeline.countclip.published import BASELINE, CONFIGURATIONS, IMAGES, STATEMENTS, TABLE
+from pipeline.countclip.table1 import COLUMNS, as_markdown, draw_figures, paired_test, summary, with_runs
+from pipeline.params import load_params
 
 
 def test_the_published_accuracies_are_shares_of_509_images_and_of_no_other_number():
@@ -41,17 +35,10 @@ def test_the_paper_names_eleven_configurations():
     assert all({better, worse} <= names for pairs in STATEMENTS.values() for better, worse in pairs)
 
 
-def test_what_the_gain_of_1_38_points_can_say():
-    # 147 of 509 images against 140: 7 more
-    found = published_test(28.88, 27.5)
-    assert found["images"] == 7
-    assert found["least_p"] == pytest.approx(2 / 2**7)
-    assert 0.5 < found["independent_p"] < 0.8
-    assert found["verdict"] == "cannot be told"
-    assert published_test(25.54, 25.35)["verdict"] == "cannot stand"  # one image
-    assert published_test(40.0, 27.5)["verdict"] == "stands"
-    assert published_test(27.5, 40.0)["verdict"] == "the opposite stands"
-    assert published_test(27.5, 27.5)["least_p"] == 1
+@pytest.mark.parametrize("scheme", sorted({configuration.scheme for configuration in CONFIGURATIONS}))
+def test_every_scheme_is_one_that_params_yaml_allows(tmp_path, scheme):
+    copy_params(tmp_path, **{"lambda": scheme})
+    assert load_params(tmp_path / "params.yaml").lambda_ == scheme
 
 
 def test_a_paired_test_knows_equal_from_different():
@@ -81,23 +68,49 @@ def test_the_tables_say_what_the_trials_say(monkeypatch):
     numbers = np.repeat(list(WORDS), 10)
 
     def run(accuracy: float) -> pd.DataFrame:
-        category = [WORDS[number] for number in numbers]
-        return pd.DataFrame({"category": category, "correct": rng.random(len(numbers)) < accuracy})
+        correct = rng.random(len(numbers)) < accuracy
+        response = np.where(correct, numbers, np.where(numbers == 2, 3, 2))  # 'two' where it is wrong
+        words = {"category": numbers, "response": response}
+        return pd.DataFrame({**{k: [WORDS[n] for n in v] for k, v in words.items()}, "correct": correct})
 
-    trials = {f"{c.name}/{column}": [run(0.3), run(0.5)] for c in TABLE for column in COLUMNS}
+    trials = {f"{c.name}/{column}": [run(0.3), run(0.5)] for c in CONFIGURATIONS for column in COLUMNS}
     trials["pretrained"] = [run(0.1)]
     results = summary(trials, seed=0)
     assert results["images"] == 90
-    assert len(results["table"]) == 22
+    assert len(results["table"]) == 22 + 2
     for row in results["table"]:
         runs = trials[f"{row['configuration']}/{row['column']}"]
         assert row["accuracy"] == pytest.approx(100 * np.mean([r["correct"].mean() for r in runs]))
         assert row["runs"] == pytest.approx([100 * r["correct"].mean() for r in runs])
         assert row["low"] < row["accuracy"] < row["high"]
-    assert len(results["tests"]) == 2 * sum(map(len, STATEMENTS.values()))
+    assert len(results["tests"]) == 24 + 2
+    once = next(test for test in results["tests"] if test["worse"] == "log_once-scheduler" and test["column"] == "best")
+    means = [
+        np.mean([r["correct"].mean() for r in trials[f"{name}/best"]])
+        for name in ("log-scheduler", "log_once-scheduler")
+    ]
+    assert once["ours"]["difference"] == pytest.approx(means[0] - means[1])
+    assert once["published"] is None
+    rich = next(test for test in results["tests_on_two_and_three"] if test["better"] == "modal-scheduler")
+    means = [
+        np.mean([r.loc[numbers <= 3, "correct"].mean() for r in trials[f"{name}/last"]])
+        for name in ("modal-scheduler", "one-scheduler")
+    ]
+    assert rich["ours"]["difference"] == pytest.approx(means[0] - means[1])
+    of_one = next(c for c in results["confusion"] if (c["configuration"], c["column"]) == ("one", "last"))
+    counts = np.array(of_one["answers"])
+    assert counts.sum() == 2 * 90
+    assert np.trace(counts) == sum(r["correct"].sum() for r in trials["one/last"])
+    assert counts[3, 0] == sum((~r.loc[numbers == 5, "correct"]).sum() for r in trials["one/last"])
     text = as_markdown(results, "smoke", "generated")
     assert text.count("| modal-scheduler-plus |") == 1
     assert "28.88" in text
+    assert "+7, cannot stand (p 0.53 to 0.7" in text
+    drawn = {}
+    monkeypatch.setattr(drawing, "draw_matrices", lambda path, panels, *_: drawn.update({path.name: dict(panels)}))
+    draw_figures(results, Path("folder"))
+    assert {name: len(panels) for name, panels in drawn.items()} == dict(zip(LAYOUTS, (5, 12, 12), strict=True))
+    assert np.array_equal(drawn["figure_4.png"]["one"], counts)
 
 
 def test_runs_widen_an_interval_by_their_own_spread():

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from conftest import assert_one_line_error, digests, edit_params, run_killed, stage_environment
+from conftest import REPOSITORY, assert_one_line_error, digests, edit_params, run_killed, stage_environment
 
 from pipeline.countclip.paths import FINETUNED, PRETRAINED
-from pipeline.countclip.train import balanced_accuracy, learning_rate_factor, losses
+from pipeline.countclip.train import adam, balanced_accuracy, learning_rate_factor, losses
+from pipeline.params import load_params
 
 
 def test_the_schedule_by_hand():
@@ -49,6 +50,23 @@ def test_the_contrastive_loss_is_open_clips():
     normalize = torch.nn.functional.normalize
     theirs = open_clip.ClipLoss()(normalize(image, dim=-1), normalize(text[:6], dim=-1), scale)
     assert values["clip"].item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+def test_the_first_step_of_the_authors_optimiser_by_hand():
+    """Adam's first step is lr g / (|g| + eps), where g is the gradient plus weight decay times the weight."""
+    params = load_params(REPOSITORY / "params.yaml")
+    layer = torch.nn.Linear(2, 1, bias=False)
+    layer.weight.data = torch.tensor([[0.5, -0.1]])
+    layer.weight.grad = torch.tensor([[1e-5, 0.02004]])
+    paper = params.scales.paper.countclip.training
+    adam(layer, paper.model_copy(update={"learning_rate": 0.1}), params.countclip.training).step()
+    # 0.00001 + 0.2 x 0.5 = 0.10001 and 0.02004 - 0.2 x 0.1 = 0.00004, which is only eight times eps
+    expected = [0.5 - 0.1 * 0.10001 / (0.10001 + 5e-6), -0.1 - 0.1 * 4e-5 / (4e-5 + 5e-6)]
+    assert layer.weight.tolist()[0] == pytest.approx(expected, abs=1e-5)
+    layer.weight.data = torch.tensor([[0.5, -0.1]])
+    laptop = params.scales.laptop.countclip.training
+    adam(layer, laptop.model_copy(update={"learning_rate": 0.1}), params.countclip.training).step()
+    assert layer.weight.tolist()[0] == pytest.approx([0.4, -0.2], abs=1e-3)  # no weight decay: whole steps
 
 
 def test_accuracy_of_uneven_pairs():
@@ -129,7 +147,7 @@ def test_two_processes_give_the_weights_of_one(prepared, run_stage):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"lambda": "model"}, ["lambda = 'model'", "'one', 'norm', 'modal' or 'log'"]),
+        ({"lambda": "model"}, ["lambda = 'model'", "'one', 'norm', 'modal', 'log' or 'log_once'"]),
         (
             {"scales.smoke.countclip.training.batch_size": 1},
             ["batch_size = 1 is smaller than counting_pairs = 2", "scales.smoke.countclip.training"],
@@ -172,7 +190,7 @@ def test_the_published_model_trains_and_is_asked(prepared, run_stage):
             "scales.smoke.countclip.training.epochs": 1,
             "scales.smoke.countclip.training.counting_pairs": 4,
             "countclip.training.counterfactuals": "all",
-            "countclip.training.held_out": 0,
+            "scales.smoke.countclip.training.held_out": 0,
         },
     )
     result = run_stage("countclip.train", CHECKPOINT_SECONDS="600")
@@ -181,6 +199,8 @@ def test_the_published_model_trains_and_is_asked(prepared, run_stage):
     theirs = open_clip.create_model("ViT-B-32-quickgelu").state_dict()
     assert {name: tensor.shape for name, tensor in trained.items()} == {n: t.shape for n, t in theirs.items()}
     assert not (FINETUNED / "held_out.safetensors").exists()
-    result = run_stage("countclip.evaluate")
-    assert result.returncode == 0, result.stderr
+    assert [epoch["held_out"] for epoch in json.loads(Path("plots/countclip/epochs.json").read_text())] == [None]
+    for stage in ("evaluate", "figures_countbench"):
+        result = run_stage(f"countclip.{stage}")
+        assert result.returncode == 0, result.stderr
     assert json.loads(Path("metrics/countclip.json").read_text())["images"] == 18
