@@ -3,7 +3,8 @@
     python -m pipeline.consistency.figures --name trials
 
 Agreement observed against expected, with bounds and chance band; kappa by accuracy; the matrix of all
-kappas, clustered; kappa by condition, by ImageNet accuracy and by distance, where there are any.
+kappas, clustered; kappa by condition, by ImageNet accuracy and by distance, where there are any; CORnet-S beside
+ResNet-50, where people are to compare them with.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pipeline.stage import UserError, run
 
 SHOWN = 6  # kinds of pairs in their own colours, those with most pairs; the others are grey
 OTHER = "#bbbbbb"
+RECURRENT, FEEDFORWARD = "cornet-s", "resnet50"  # the two networks of the article's second plot
 
 
 def read_table(name: str, table: str) -> pd.DataFrame:
@@ -209,6 +211,46 @@ def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame, gaps
     return True
 
 
+def recurrent(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> bool:
+    """Kappa of CORnet-S and of ResNet-50 with each person, against expected agreement (the article's second plot).
+
+    Beside them two people, and the two networks. Grey: 95% of kappa where only chance makes two observers agree.
+    """
+    kinds = pairs["pair"].str.split(" - ").apply(lambda kinds: kinds.count("person"))
+    among = {name: (pairs[["first", "second"]] == name).any(axis=1) for name in (RECURRENT, FEEDFORWARD)}
+    marks = {
+        "two people": (kinds == 2, {"marker": "D", "ms": 3.5, "color": COLOURS[1]}),
+        f"{FEEDFORWARD} - person": (among[FEEDFORWARD] & (kinds == 1), {"marker": "o", "ms": 7, "color": COLOURS[0]}),
+        f"{RECURRENT} - person": (among[RECURRENT] & (kinds == 1), {"marker": "o", "ms": 4, "color": COLOURS[2]}),
+        f"{RECURRENT} - {FEEDFORWARD}": (
+            among[RECURRENT] & among[FEEDFORWARD],
+            {"marker": "X", "ms": 8, "color": COLOURS[3]},
+        ),
+    }
+    compared = pairs[among[RECURRENT] & (kinds == 1) & pairs["kappa"].notna()]
+    experiments = [name for name in pairs["experiment"].unique() if (compared["experiment"] == name).any()]
+    if not experiments:
+        return False
+    columns = min(4, len(experiments))
+    rows = -(-len(experiments) // columns)
+    options = {"nrows": rows, "ncols": columns, "figsize": (4.3 * columns, 4 * rows), "squeeze": False}
+    with figure(folder / "recurrent.png", **options) as (_, axes):
+        for ax in axes.flat[len(experiments) :]:
+            ax.axis("off")
+        for ax, experiment in zip(axes.flat, experiments, strict=False):
+            here = pairs["experiment"] == experiment
+            trials = band["trials"].iloc[(band["trials"] - pairs.loc[here, "trials"].median()).abs().argmin()]
+            chance = band[band["trials"] == trials]
+            ax.fill_between(chance["expected"], chance["exact_low"], chance["exact_high"], color="#dddddd", lw=0)
+            for label, (which, style) in marks.items():
+                these = pairs[which & here]
+                ax.plot(these["expected"], these["kappa"].astype(float), ls="", mew=0, alpha=0.8, label=label, **style)
+            ax.set(title=_short(experiment), xlim=(0, 1), ylim=(-0.3, 1))
+            ax.set(xlabel="agreement expected by chance", ylabel="kappa")
+        axes[0, 0].legend(fontsize=7.5, loc="upper left")
+    return True
+
+
 def _short(name: str, length: int = 40) -> str:
     name = re.sub(r"^(texture-shape|noise-generalisation)_", "", name)
     name = name.replace("resnet50-trained-on-", "resnet50 ").replace("-then-finetuned-on-IN", ", fine-tuned IN")
@@ -226,6 +268,7 @@ def main(name: str) -> str:
     matrix(folder, pairs)
     drawn = 3 + by_condition(folder, read_table(name, "conditions"), pairs)
     drawn += by_imagenet(folder, *(read_table(name, table) for table in ("imagenet", "groups", "gap")))
+    drawn += recurrent(folder, pairs, read_table(name, "band"))
     drawn += by_distance(folder, read_table(name, "distances"), sets[name].distance or "")
     return f"{drawn} figures"
 

@@ -135,6 +135,7 @@ def test_an_experiment_is_told_from_arithmetic_and_from_others_answers(documents
         ("error-consistency", "people-fair-edges", "published answers"),
         ("error-consistency", "resnet50-people", "published answers"),
         ("error-consistency", "irrespective-of-architecture", "experiments"),
+        ("error-consistency", "identical-is-one", "definitions"),
         ("countclip", "gain", "definitions"),
         ("countclip", "learned-2", "experiments"),
         ("posenet", "table-2/H/VGG/bear-SPC", "experiments"),
