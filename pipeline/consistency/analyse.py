@@ -309,9 +309,10 @@ def main(name: str) -> str:
         key: pd.concat([result[key] for result in results if key in result], ignore_index=True)
         for key in dict.fromkeys(key for result in results for key in result)
     }
-    lengths = sorted(tables["pairs"]["trials"].unique(), reverse=True)
+    shared = tables["pairs"][tables["pairs"]["trials"] > 0]
+    lengths = sorted(set(shared.groupby("experiment")["trials"].median().astype(int)), reverse=True)
     tables["band"] = pd.concat(
-        [chance_band(int(n), scale.draws, item_rng(params.seed, f"consistency/band/{n}")) for n in lengths[:4] if n],
+        [chance_band(int(n), scale.draws, item_rng(params.seed, f"consistency/band/{n}")) for n in lengths],
         ignore_index=True,
     )
     for key, table in tables.items():

@@ -33,7 +33,7 @@ def alike_in_accuracy(pairs: pd.DataFrame, drawn: np.ndarray) -> pd.DataFrame:
     pair = similar.loc[place]
     reach = ndtri(1 - 0.025 / len(similar)) * np.nanstd(drawn[:, pairs.index.get_loc(place)], ddof=1)
     row = {name: pair[name] for name in ("experiment", "accuracy_first", "accuracy_second", "kappa")}
-    bounds = {"low": pair["kappa"] - reach, "high": pair["kappa"] + reach}
+    bounds = {"low": max(pair["kappa"] - reach, -1.0), "high": min(pair["kappa"] + reach, 1.0)}
     return pd.DataFrame([{**row, **bounds, "observers": f"{pair['first']}, {pair['second']}", "of": len(similar)}])
 
 

@@ -346,6 +346,19 @@ def test_what_is_missing_is_named(workspace, run_stage, name, parts):
     assert_one_line_error(run_stage("consistency.analyse", "--name", name), *parts)
 
 
+def test_every_experiment_has_a_chance_band_of_its_own_number_of_trials(workspace, run_stage):
+    """A band of another experiment's would be too narrow where trials are few."""
+    workspace()
+    rng = np.random.default_rng(0)
+    numbers = [20, 40, 60, 80, 100, 120]
+    for number in numbers:
+        answers = [(rng.random(number) < 0.7).tolist() for _ in range(2)]
+        rows = [network_trials(f"o{i}", own, f"e{number}/-", kind="cnn") for i, own in enumerate(answers)]
+        write_predictions(f"data/consistency/trials/e{number}.parquet", pd.concat(rows))
+    assert run_stage("consistency.analyse", "--name", "trials").returncode == 0
+    assert sorted(table("band")["trials"].unique()) == numbers
+
+
 def test_observers_who_share_no_trials_are_undefined_and_counted(workspace, run_stage):
     """As in the noise experiments: networks share their images, each person has its own."""
     workspace()
