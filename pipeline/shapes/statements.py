@@ -198,7 +198,7 @@ def convergence(curves: pd.DataFrame, epochs: dict[int, list[float]]) -> dict[st
     test set after each epoch.
 
     loss_left: of the fall of the loss from the first quarter of training to the last, the share that came between the
-    last two quarters; a third, if it fell along a line. accuracy_range: highest less lowest accuracy over the last
+    last two quarters; a third, if it fell along a line. accuracy_range: highest minus lowest accuracy over the last
     quarter of epochs; None where that is fewer than two epochs.
     """
     left = []
