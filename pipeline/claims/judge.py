@@ -25,18 +25,19 @@ COLOURS = {REPRODUCED: "#009E73", NOT: "#D55E00", CANNOT: "#bdbdbd"}
 def evidence(claim: Claim) -> str:
     """What a statement is judged on, by the file that its number is in.
 
-    'definitions': formulas, and arithmetic on the document's own numbers, which need no experiment. 'published
-    answers': those of the documents' own observers, analysed anew: trials (or the simulated ones in their place), and
-    confusion matrices.
-    'experiments': what was drawn, trained and measured here. 'nothing', where nothing here can judge it.
+    'definitions': formulas, arithmetic on the document's own numbers, and simulated observers, whose kappa is known: no
+    experiment. 'published answers': those of the documents' own observers, analysed anew: trials, and confusion
+    matrices. 'experiments': what was drawn, trained and measured here. 'nothing', where nothing here can judge it.
     """
     if claim.measure is None:
         return "nothing"
     file = Path(claim.measure.file)
     if file.name == "definitions.json":
         return "definitions"
-    if file.name == "published_answers.json" or "consistency/trials" in file.with_suffix("").as_posix():
+    if file.name == "published_answers.json":
         return "published answers"
+    if "consistency/trials" in file.with_suffix("").as_posix():
+        return "published answers" if "published" in claim.judged_at.source else "definitions"
     return "experiments"
 
 

@@ -39,6 +39,7 @@ from pipeline.consistency.pairs import (
     pair_weights,
     repetition,
 )
+from pipeline.consistency.summary import alike_in_accuracy, summary
 from pipeline.params import ConsistencySet, load_params
 from pipeline.predictions import read_predictions
 from pipeline.shards import item_rng
@@ -84,7 +85,8 @@ def analyse_experiment(
 ) -> dict[str, pd.DataFrame]:
     """Tables of one experiment: 'pairs', 'groups', 'conditions', 'observers'.
 
-    And 'distances' where there is one; 'imagenet' and 'gap' where networks' ImageNet accuracies are known.
+    And 'similar' where accuracies are so; 'distances' where there is one; 'imagenet' and 'gap' where networks' ImageNet
+    accuracies are known.
     """
     experiment = trials["experiment"].iloc[0]
     observers = describe(trials, settings)
@@ -136,6 +138,8 @@ def analyse_experiment(
         "conditions": _by_condition(experiment, parts, counts, membership, drawn),
         "observers": _observers(experiment, observers, pairs, trials),
     }
+    if len(similar := alike_in_accuracy(pairs, drawn.kappa)):
+        tables["similar"] = similar
     if observers.distances is not None:
         tables["distances"] = _distances(experiment, observers, pairs, drawn)
     if gap := closing(observers, pooled.kappa, drawn.kappa, times):
@@ -288,69 +292,6 @@ def chance_band(trials: int, draws: int, rng: np.random.Generator) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def summary(tables: dict[str, pd.DataFrame], settings: ConsistencySet) -> dict:
-    """The set's numbers by experiment, for `dvc metrics`."""
-    numbers: dict[str, dict] = {}
-    for experiment, pairs in tables["pairs"].groupby("experiment", sort=False):
-        groups = tables["groups"][tables["groups"]["experiment"] == experiment]
-        several = (tables["conditions"]["experiment"] == experiment) & (tables["conditions"]["place"] > 0)
-        within = [] if several.any() else [c for c in groups if "within" in c]  # the same numbers again
-        columns = [c for c in groups if c not in ("experiment", "pair", *within)]
-        entry: dict = {
-            "observers": len(pd.unique(pairs[["first", "second"]].to_numpy().ravel())),
-            "trials": int(pairs["trials"].max()),
-            "pairs": len(pairs),
-            "undefined": int(pairs["kappa"].isna().sum()),
-            "groups": {row["pair"]: {c: row[c] for c in columns} for _, row in groups.iterrows()},
-            "most_consistent": {},
-            "least_consistent": {},
-        }
-        for label, rows in pairs.dropna(subset=["kappa"]).groupby("pair"):
-            for which, place in (("most", rows["kappa"].idxmax()), ("least", rows["kappa"].idxmin())):
-                pair = rows.loc[place]
-                entry[f"{which}_consistent"][label] = {
-                    "observers": f"{pair['first']}, {pair['second']}",
-                    **_kappa(pair),
-                }
-        for watched in settings.watch:
-            row = pairs[pairs[["first", "second"]].isin(watched).all(axis=1)]
-            if len(row):
-                entry.setdefault("watched", {})[" - ".join(watched)] = {
-                    **_kappa(row.iloc[0]),
-                    **_standing(row.iloc[0], pairs),
-                }
-        if len(tables.get("distances", [])):
-            rows = tables["distances"]
-            rows = rows[rows["experiment"] == experiment].drop_duplicates(["pair", "kappa_of"])
-            entry["kappa_by_distance"] = {
-                f"{row['pair']}, {row['kappa_of']}": {
-                    "spearman": row["spearman"],
-                    "low": row["spearman_low"],
-                    "high": row["spearman_high"],
-                }
-                for _, row in rows.iterrows()
-            }
-        if "gap" in tables:
-            gaps = tables["gap"].set_index("experiment").to_dict("index")
-            entry |= {"gap_to_people": gaps[experiment]} if experiment in gaps else {}
-        numbers[experiment] = entry
-    return numbers
-
-
-def _kappa(row: pd.Series) -> dict:
-    return {name: row[name] for name in ("kappa", "low", "high", "kappa_within", "within_low", "within_high")}
-
-
-def _standing(row: pd.Series, pairs: pd.DataFrame) -> dict:
-    """Share of the pairs within either observer's group whose kappa is lower, e.g. of all pairs 'cnn - cnn'."""
-    shares = {}
-    for group in dict.fromkeys(row["pair"].split(" - ")):
-        same = pairs.loc[pairs["pair"] == f"{group} - {group}", "kappa"].dropna()
-        if len(same):
-            shares[group] = (same < row["kappa"]).mean()
-    return {"above_share_of_pairs_within": shares} if shares else {}
-
-
 def main(name: str) -> str:
     params = load_params()
     sets = params.consistency.sets
@@ -368,9 +309,10 @@ def main(name: str) -> str:
         key: pd.concat([result[key] for result in results if key in result], ignore_index=True)
         for key in dict.fromkeys(key for result in results for key in result)
     }
-    lengths = sorted(tables["pairs"]["trials"].unique(), reverse=True)
+    shared = tables["pairs"][tables["pairs"]["trials"] > 0]
+    lengths = sorted(set(shared.groupby("experiment")["trials"].median().astype(int)), reverse=True)
     tables["band"] = pd.concat(
-        [chance_band(int(n), scale.draws, item_rng(params.seed, f"consistency/band/{n}")) for n in lengths[:4] if n],
+        [chance_band(int(n), scale.draws, item_rng(params.seed, f"consistency/band/{n}")) for n in lengths],
         ignore_index=True,
     )
     for key, table in tables.items():

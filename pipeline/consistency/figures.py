@@ -3,13 +3,15 @@
     python -m pipeline.consistency.figures --name trials
 
 Agreement observed against expected, with bounds and chance band; kappa by accuracy; the matrix of all
-kappas, clustered; kappa by condition, by ImageNet accuracy and by distance, where there are any.
+kappas, clustered; kappa by condition, by ImageNet accuracy and by distance, where there are any; CORnet-S beside
+ResNet-50, where people are to compare them with.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -27,6 +29,8 @@ from pipeline.stage import UserError, run
 
 SHOWN = 6  # kinds of pairs in their own colours, those with most pairs; the others are grey
 OTHER = "#bbbbbb"
+PER_ROW = 4  # panels
+RECURRENT, FEEDFORWARD = "cornet-s", "resnet50"  # the two networks of the article's second plot
 
 
 def read_table(name: str, table: str) -> pd.DataFrame:
@@ -41,7 +45,16 @@ def colours_of(pairs: pd.DataFrame) -> dict[str, str]:
 
 
 def _panels(number: int) -> dict:
-    return {"ncols": number, "figsize": (4.3 * number, 4.2), "squeeze": False}
+    columns = min(PER_ROW, number)
+    rows = -(-number // columns)
+    return {"nrows": rows, "ncols": columns, "figsize": (4.3 * columns, 4.2 * rows), "squeeze": False}
+
+
+def _each(axes: np.ndarray, names: list) -> Iterator[tuple[Axes, object]]:
+    """A panel for each name; what is left of the last row stays empty."""
+    for ax in axes.flat[len(names) :]:
+        ax.axis("off")
+    return zip(axes.flat, names, strict=False)
 
 
 def _legend(axes: Axes, colours: dict[str, str], **options) -> None:
@@ -58,11 +71,13 @@ def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
     colours, experiments = colours_of(pairs), list(pairs["experiment"].unique())
     grid = np.linspace(0, 1, 201)
     with figure(folder / "agreement.png", **_panels(len(experiments))) as (_, axes):
-        for ax, experiment in zip(axes.flat, experiments, strict=True):
+        for ax, experiment in _each(axes, experiments):
             rows = pairs[pairs["experiment"] == experiment]
             least, most = agreement_bounds_at(grid)
             ax.plot(grid, least, grid, most, color="#999999", lw=1)
-            trials = band["trials"].iloc[(band["trials"] - rows["trials"].median()).abs().argmin()]
+            trials = band["trials"].iloc[
+                (band["trials"] - rows.loc[rows["trials"] > 0, "trials"].median()).abs().argmin()
+            ]
             chance = band[band["trials"] == trials]
             observed = [
                 chance["expected"] + chance[side] * (1 - chance["expected"]) for side in ("exact_low", "exact_high")
@@ -79,7 +94,8 @@ def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
                 ylim=(0, 1),
                 aspect="equal",
             )
-        axes[0, 0].set_ylabel("agreement observed")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("agreement observed")
         _legend(axes[0, 0], colours, loc="lower right", fontsize=7.5)
 
 
@@ -87,7 +103,7 @@ def by_accuracy(folder: Path, observers: pd.DataFrame, groups: pd.DataFrame, pai
     """Each observer's mean kappa with others against its accuracy (after the paper's Fig. 3); dashed: means."""
     colours, experiments = colours_of(pairs), list(pairs["experiment"].unique())
     with figure(folder / "kappa_by_accuracy.png", **_panels(len(experiments)), sharey=True) as (_, axes):
-        for ax, experiment in zip(axes.flat, experiments, strict=True):
+        for ax, experiment in _each(axes, experiments):
             rows = observers[observers["experiment"] == experiment]
             for label in reversed(colours):
                 these = rows[rows["pair"] == label]
@@ -98,13 +114,18 @@ def by_accuracy(folder: Path, observers: pd.DataFrame, groups: pd.DataFrame, pai
                     ax.axhline(row["kappa"], color=colours[label], lw=1, ls="--")
             ax.axhline(0, color="#888888", lw=1, ls=":")
             ax.set(title=_short(experiment), xlabel="accuracy of the observer")
-        axes[0, 0].set_ylabel("kappa with others, mean")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("kappa with others, mean")
         _legend(axes[0, -1], colours, fontsize=7.5)
 
 
 def matrix(folder: Path, pairs: pd.DataFrame) -> None:
-    """All kappas of the experiment with most trials, observers ordered by average-linkage clustering on 1 - kappa."""
-    experiment = pairs.groupby("experiment", sort=False)["trials"].max().idxmax()
+    """All kappas of the experiment with most observers, of these with most trials.
+
+    Observers are ordered by average-linkage clustering on 1 - kappa.
+    """
+    sizes = pairs.groupby("experiment", sort=False)["trials"].agg(["size", "max"])
+    experiment = sizes.sort_values(["size", "max"], ascending=False, kind="stable").index[0]
     rows = pairs[pairs["experiment"] == experiment]
     names = sorted(set(rows["first"]) | set(rows["second"]))
     kappa = pd.DataFrame(np.nan, index=names, columns=names)
@@ -138,7 +159,7 @@ def by_condition(folder: Path, conditions: pd.DataFrame, pairs: pd.DataFrame) ->
     widths = [max(4.3, 0.32 * several[experiment]) for experiment in experiments]
     options = {"ncols": len(experiments), "figsize": (sum(widths), 4.6), "width_ratios": widths, "squeeze": False}
     with figure(folder / "conditions.png", **options, sharey=True) as (_, axes):
-        for ax, experiment in zip(axes.flat, experiments, strict=True):
+        for ax, experiment in _each(axes, experiments):
             rows = conditions[conditions["experiment"] == experiment]
             for label in [label for label, colour in colours.items() if colour != OTHER]:
                 these = rows[rows["pair"] == label].astype({"kappa": float, "low": float, "high": float})
@@ -159,7 +180,7 @@ def by_distance(folder: Path, distances: pd.DataFrame, attribute: str) -> bool:
         return False
     panels = list(distances.groupby(["experiment", "pair"], sort=False))
     with figure(folder / "distance.png", **_panels(len(panels))) as (_, axes):
-        for ax, ((experiment, label), rows) in zip(axes.flat, panels, strict=True):
+        for ax, ((experiment, label), rows) in _each(axes, panels):
             for colour, (name, curve) in zip(COLOURS, rows.groupby("kappa_of", sort=False), strict=False):
                 curve = curve.astype({"kappa": float, "low": float, "high": float})
                 of = {"pooled": "all trials", "within": "within conditions"}[name]
@@ -187,7 +208,7 @@ def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame, gaps
         return False
     experiments = list(networks["experiment"].unique())
     with figure(folder / "kappa_by_imagenet.png", **_panels(len(experiments)), sharey=True) as (_, axes):
-        for ax, experiment in zip(axes.flat, experiments, strict=True):
+        for ax, experiment in _each(axes, experiments):
             rows = networks[networks["experiment"] == experiment]
             means = groups[groups["experiment"] == experiment].set_index("pair")
             gap = gaps[gaps["experiment"] == experiment].iloc[0]
@@ -209,6 +230,42 @@ def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame, gaps
     return True
 
 
+def recurrent(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> bool:
+    """Kappa of CORnet-S and of ResNet-50 with each person, against expected agreement (the article's second plot).
+
+    Beside them two people, and the two networks. Grey: 95% of kappa where only chance makes two observers agree.
+    """
+    kinds = pairs["pair"].str.split(" - ").apply(lambda kinds: kinds.count("person"))
+    among = {name: (pairs[["first", "second"]] == name).any(axis=1) for name in (RECURRENT, FEEDFORWARD)}
+    marks = {
+        "two people": (kinds == 2, {"marker": "D", "ms": 3.5, "color": COLOURS[1]}),
+        f"{FEEDFORWARD} - person": (among[FEEDFORWARD] & (kinds == 1), {"marker": "o", "ms": 7, "color": COLOURS[0]}),
+        f"{RECURRENT} - person": (among[RECURRENT] & (kinds == 1), {"marker": "o", "ms": 4, "color": COLOURS[4]}),
+        f"{RECURRENT} - {FEEDFORWARD}": (
+            among[RECURRENT] & among[FEEDFORWARD],
+            {"marker": "X", "ms": 8, "color": COLOURS[3]},
+        ),
+    }
+    compared = pairs[among[RECURRENT] & (kinds == 1) & pairs["kappa"].notna()]
+    experiments = [name for name in pairs["experiment"].unique() if (compared["experiment"] == name).any()]
+    if not experiments:
+        return False
+    with figure(folder / "recurrent.png", **_panels(len(experiments))) as (_, axes):
+        for ax, experiment in _each(axes, experiments):
+            here = pairs["experiment"] == experiment
+            median = pairs.loc[here & (pairs["trials"] > 0), "trials"].median()
+            trials = band["trials"].iloc[(band["trials"] - median).abs().argmin()]
+            chance = band[band["trials"] == trials]
+            ax.fill_between(chance["expected"], chance["exact_low"], chance["exact_high"], color="#dddddd", lw=0)
+            for label, (which, style) in marks.items():
+                these = pairs[which & here]
+                ax.plot(these["expected"], these["kappa"].astype(float), ls="", mew=0, alpha=0.8, label=label, **style)
+            ax.set(title=_short(experiment), xlim=(0, 1), ylim=(-0.3, 1))
+            ax.set(xlabel="agreement expected by chance", ylabel="kappa")
+        axes[0, 0].legend(fontsize=7.5, loc="upper left")
+    return True
+
+
 def _short(name: str, length: int = 40) -> str:
     name = re.sub(r"^(texture-shape|noise-generalisation)_", "", name)
     name = name.replace("resnet50-trained-on-", "resnet50 ").replace("-then-finetuned-on-IN", ", fine-tuned IN")
@@ -226,6 +283,7 @@ def main(name: str) -> str:
     matrix(folder, pairs)
     drawn = 3 + by_condition(folder, read_table(name, "conditions"), pairs)
     drawn += by_imagenet(folder, *(read_table(name, table) for table in ("imagenet", "groups", "gap")))
+    drawn += recurrent(folder, pairs, read_table(name, "band"))
     drawn += by_distance(folder, read_table(name, "distances"), sets[name].distance or "")
     return f"{drawn} figures"
 

@@ -46,6 +46,7 @@ def _followers(family: str, number: int, strategy: str | None, noise: float) -> 
 
 EXPERIMENTS = (
     Experiment("independent", _followers("independent", 8, None, 0), {"-": 0.7}),
+    Experiment("identical", _followers("twin", 3, "one", 0), {"easy": 0.9, "middling": 0.7, "hard": 0.5}),
     Experiment("copies", tuple(Follower(f"simulated-copy-{i:02d}", "one", i / 10) for i in range(8)), {"-": 0.7}),
     Experiment(
         "two-families",

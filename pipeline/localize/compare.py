@@ -20,6 +20,7 @@ from scipy.stats import binomtest
 from torch.nn.functional import cross_entropy
 from torchmetrics.detection import MeanAveragePrecision
 
+from pipeline.localize.bias import less_bias
 from pipeline.localize.network import as_input, count_flops, resnet18
 from pipeline.localize.paths import (
     CLASSIFY,
@@ -345,7 +346,18 @@ def main() -> str:
     }
     for name, table in tables.items():
         write_json(PLOTS / f"{name}.json", table.to_dict("records"))
-    write_json(f"{METRICS}.json", summary(tables, params))
+    found = {
+        name: less_bias(
+            answers[CLASSIFY],
+            answers[name],
+            params.shapes.margin_densities,
+            params.shapes.margins,
+            item_rng(params.seed, f"localize/compare/{name}/less_bias"),
+            params.at_scale.shapes.bootstrap,
+        )
+        for name in params.localize.counters
+    }
+    write_json(f"{METRICS}.json", summary(tables, params) | {"less_bias_than_classify": found})
     return f"{sum(map(len, answers.values())):,} answers of {len(answers)} observers"
 
 

@@ -8,6 +8,8 @@ cover the sampling of test images, not of training runs.
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 from scipy.stats import binomtest
 
@@ -15,7 +17,7 @@ from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.psychometric import describe, rates, wilson
 from pipeline.shapes.paths import PLOTS, Network, margin_name, observer, split_name
-from pipeline.shapes.statements import margins_of_test_sets, statements
+from pipeline.shapes.statements import convergence, margins_of_test_sets, statements
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
 
@@ -121,6 +123,10 @@ def main() -> str:
     resamples = params.at_scale.shapes.bootstrap
     found = statements(accuracy, margins, bias, item_rng(params.seed, "shapes/evaluate/statements"), resamples)
     found["margins_of_test_sets"] = margins_of_test_sets(trials, params.densities)
+    trained = {density: json.loads(Network(density).training_metrics.read_text()) for density in params.densities}
+    found["convergence"] = convergence(
+        curves, {density: [epoch["test_accuracy"] for epoch in own["epochs"]] for density, own in trained.items()}
+    )
     write_json("metrics/shapes.json", summary(accuracy, margins, bias) | {"statements": found})
     return f"{len(trials):,} decisions of {len(params.densities)} networks"
 

@@ -19,6 +19,9 @@ from pipeline.shapes.paths import observer, split_name
 
 Interval = dict[str, float | int | None]
 
+SIMILAR = 10  # a test set is similar to a network's own where their densities, in shapes an image, differ by no more
+REACH = 0.05  # a network reaches an accuracy that it misses by no more
+
 
 def over_networks(values: np.ndarray) -> Interval:
     """Mean of one value a network [N], with Student's interval; None for the bounds where there is one network."""
@@ -166,6 +169,53 @@ def own_accuracy_by_training_density(accuracy: pd.DataFrame) -> dict | None:
     return furthest_apart(own["accuracy"] * own["images"], own["images"])
 
 
+def on_similar_sets(accuracy: pd.DataFrame) -> Interval | None:
+    """Mean accuracy on the sets whose density is next to the network's own, which is left out; mean over networks."""
+    apart = (accuracy["network"] - accuracy["test"]).abs()
+    rows = accuracy[(apart > 0) & (apart <= SIMILAR)]
+    return over_networks(rows.groupby("network")["accuracy"].mean().to_numpy()) if len(rows) else None
+
+
+def reach_the_highest(accuracy: pd.DataFrame) -> dict[str, int]:
+    """How many networks reach the highest accuracy of the table on some set, to within REACH.
+
+    low: those of which it is clear. high: those of which the contrary is not. By Newcombe's interval of what a
+    network's best cell lacks, which holds for all cells at once (Bonferroni), since these were chosen.
+    """
+    best = accuracy.loc[accuracy.groupby("network")["accuracy"].idxmax()]
+    low, high = wilson(best["accuracy"] * best["images"], best["images"], alpha=0.05 / len(accuracy))
+    cells = list(zip(best["accuracy"], low, high, strict=True))
+    top = max(cells)
+    lacks = [(0.0, 0.0, 0.0) if cell is top else (top[0] - cell[0], *newcombe(top, cell)) for cell in cells]
+    counts = [sum(lack[i] <= REACH + 1e-9 for lack in lacks) for i in range(3)]
+    return {"networks": counts[0], "low": counts[2], "high": counts[1], "of": len(cells)}
+
+
+def convergence(curves: pd.DataFrame, epochs: dict[int, list[float]]) -> dict[str, Interval | None]:
+    """Was training over when it ended? Means over networks.
+
+    curves: of each network, its loss on training images along 'images_seen' (Fig. 1). epochs: its accuracy on its own
+    test set after each epoch.
+
+    loss_left: of the fall of the loss from the first quarter of training to the last, the share that came between the
+    last two quarters; a third, if it fell along a line. accuracy_range: highest minus lowest accuracy over the last
+    quarter of epochs; None where that is fewer than two epochs.
+    """
+    left = []
+    for _, rows in curves.groupby("network"):
+        losses = rows.sort_values("images_seen")["loss"].to_numpy(float)
+        if len(losses) < 4:
+            continue
+        first, _, third, last = (part.mean() for part in np.array_split(losses, 4))
+        if first > last:
+            left.append((third - last) / (first - last))
+    ends = [accuracies[-(len(accuracies) // 4) :] for accuracies in epochs.values() if len(accuracies) >= 8]
+    return {
+        "loss_left": over_networks(np.array(left)),
+        "accuracy_range": over_networks(np.array([max(end) - min(end) for end in ends])) if ends else None,
+    }
+
+
 def margins_of_test_sets(trials: pd.DataFrame, densities: list[int]) -> dict[str, dict]:
     """How large margins are that networks were trained on: of each test set, which is drawn as its training set.
 
@@ -204,6 +254,8 @@ def statements(
         "sparser_trained_generalise_better": asymmetry(accuracy, rng, resamples),
         "own_over_other_sets": own_over_others(accuracy),
         "own_accuracy_by_training_density": own_accuracy_by_training_density(accuracy),
+        "on_similar_sets": on_similar_sets(accuracy),
+        "reach_the_highest": reach_the_highest(accuracy),
         "biased": over_networks(found.groupby("network")["biased"].mean().to_numpy(float)),
         "biased_both_ways": sum({-1, 1} <= set(rows) for _, rows in found.groupby("network")["towards"]),
         "bias_by_density": bias_by_density(found),

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import assert_one_line_error, copy_params, published_experiments, run_stages
+from scipy.stats import norm
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.consistency.analyse import analyse_experiment, read_set
 from pipeline.consistency.kappa import Design
 from pipeline.consistency.pairs import bootstrap, describe, group_means, observer_times, pair_weights
+from pipeline.consistency.summary import alike_in_accuracy, on_one_another
 from pipeline.params import ConsistencySet
 from pipeline.predictions import write_predictions
 
@@ -108,6 +110,76 @@ def test_published_claims_as_they_fall_out(analysed):
     assert recurrent["above_share_of_pairs_within"]["cnn"] > 0.9
 
 
+@pytest.mark.parametrize("experiment", PUBLISHED)
+def test_published_points_of_cornet_and_resnet_lie_on_one_another_as_scikit_learn_has_them(analysed, experiment):
+    trials = read_set(GROUPS)
+    rows = trials[trials["experiment"] == experiment].astype({"observer": str, "image": str})
+    correct = rows.pivot_table(index="observer", columns="image", values="correct", aggfunc="sum").astype(int)
+    accuracy = correct.mean(axis=1)
+    people = [name for name in correct.index if name.startswith("subject")]
+
+    def point(network: str, person: str) -> tuple[float, float]:
+        both = accuracy[network] * accuracy[person] + (1 - accuracy[network]) * (1 - accuracy[person])
+        return both, cohen_kappa_score(correct.loc[network], correct.loc[person])
+
+    apart = [np.abs(np.subtract(point("cornet-s", name), point("resnet50", name))).max() for name in people]
+    found = json.loads(Path("metrics/consistency/trials.json").read_text())[experiment]["watched"]
+    expected = {"people": 10, "share": np.mean(np.array(apart) <= 0.01), "identical": 0, "apart_most": max(apart)}
+    assert found["cornet-s - resnet50"]["on_one_another"] == pytest.approx(expected, abs=1e-6)
+
+
+def pairs_of(*rows: tuple) -> pd.DataFrame:
+    columns = ["first", "second", "pair", "accuracy_first", "accuracy_second", "expected", "kappa"]
+    return pd.DataFrame(rows, columns=columns).assign(experiment="x")
+
+
+def test_points_lie_on_one_another_where_neither_coordinate_is_far():
+    kinds = {"cnn": "cnn - person", "rnn": "person - recurrent cnn"}
+    points = {  # by person: expected and kappa of either network
+        "anna": ((0.40, 0.10), (0.40, 0.10)),  # the very same
+        "bela": ((0.40, 0.10), (0.405, 0.092)),
+        "carl": ((0.40, 0.10), (0.42, 0.10)),  # expected agreement is another
+        "dora": ((0.40, 0.10), (0.40, None)),  # undefined: left out
+        "zoe": ((0.40, 0.10), (0.40, 0.16)),
+    }
+    rows = []
+    for person, (cnn, rnn) in points.items():
+        rows += [("cnn", person, kinds["cnn"], 0.2, 0.8, *cnn), (person, "rnn", kinds["rnn"], 0.8, 0.2, *rnn)]
+    rows += [("cnn", "rnn", "cnn - recurrent cnn", 0.2, 0.2, 0.7, 0.9), ("anna", "bela", "person - person", *[0.5] * 4)]
+    found = on_one_another("cnn", "rnn", pairs_of(*rows))
+    assert found == {"people": 4, "share": 0.5, "identical": 1, "apart_most": pytest.approx(0.06)}
+    assert on_one_another("cnn", "rnn", pairs_of(*rows[-2:])) is None
+
+
+def test_of_pairs_alike_in_accuracy_the_least_consistent_by_hand():
+    table = pairs_of(
+        ("a", "b", "", 0.70, 0.71, 0.6, 0.5),
+        ("a", "c", "", 0.70, 0.60, 0.6, -0.9),  # accuracies differ by 10 points
+        ("a", "d", "", 0.70, 0.68, 0.6, -0.1),
+        ("b", "d", "", 0.71, 0.70, 0.6, None),
+        ("c", "d", "", 0.60, 0.61, 0.6, 0.3),
+    )
+    drawn = np.tile([-0.1, 0.0, 0.1], (5, 1)).T  # standard deviation 0.1, everywhere
+    (row,) = alike_in_accuracy(table, drawn).to_dict("records")
+    reach = 0.1 * norm.ppf(1 - 0.025 / 3)  # one of three
+    assert row.items() >= {"observers": "a, d", "of": 3, "accuracy_first": 0.70, "accuracy_second": 0.68}.items()
+    assert (row["kappa"], row["low"], row["high"]) == pytest.approx((-0.1, -0.1 - reach, -0.1 + reach))
+    assert alike_in_accuracy(table.iloc[[1]], drawn[:, [1]]).empty
+
+
+def test_the_least_of_many_alike_pairs_is_not_taken_for_less_than_it_is():
+    """Thirty pairs of kappa 0.3, each measured with an error: by itself, the lowest would lie below 0.3."""
+    rng = np.random.default_rng(0)
+    held = alone = 0
+    for _ in range(200):
+        table = pairs_of(*[("a", "b", "", 0.7, 0.7, 0.6, kappa) for kappa in rng.normal(0.3, 0.05, 30)])
+        row = alike_in_accuracy(table, rng.normal(0, 0.05, (400, 30))).iloc[0]
+        held += row["high"] >= 0.3
+        alone += row["kappa"] + 1.96 * 0.05 >= 0.3
+    assert alone < 120
+    assert held >= 185  # 97.5% of 200 is promised; its standard error is 2.2
+
+
 def test_without_images_whose_cues_agree(analysed):
     pairs = table("pairs")
     counts = pairs.groupby("experiment")["trials"].unique()
@@ -117,7 +189,13 @@ def test_without_images_whose_cues_agree(analysed):
 
 def test_figures_are_there(analysed):
     names = {path.name for path in Path("plots/consistency_figures/trials").iterdir()}
-    assert names == {"agreement.png", "kappa_by_accuracy.png", "matrix.png", "kappa_by_imagenet.png"}
+    assert names == {
+        "agreement.png",
+        "kappa_by_accuracy.png",
+        "kappa_by_imagenet.png",
+        "matrix.png",
+        "recurrent.png",
+    }
 
 
 def network_trials(observer: str, correct: list[bool | None], condition: str, **described: object) -> pd.DataFrame:
@@ -177,6 +255,9 @@ def test_counters_are_compared_by_what_they_differ_in(counters, run_stage):
 
     metrics = json.loads(Path("metrics/consistency/counters.json").read_text())
     assert metrics["trials_without_a_right_answer"] == 15
+    accurate = (pairs["accuracy_first"] - pairs["accuracy_second"]).abs() <= 0.02
+    alike = metrics["margins"]["alike_in_accuracy"]
+    assert (alike["of"], alike["kappa"]) == (accurate.sum(), pairs.loc[accurate, "kappa"].min())
     conditions = table("conditions", "counters")
     easy = conditions[conditions["condition"] == "easy"]
     assert easy["kappa"].isna().all()
@@ -263,6 +344,19 @@ def test_predictions_without_a_description_of_their_observers_are_named(workspac
 def test_what_is_missing_is_named(workspace, run_stage, name, parts):
     workspace()
     assert_one_line_error(run_stage("consistency.analyse", "--name", name), *parts)
+
+
+def test_every_experiment_has_a_chance_band_of_its_own_number_of_trials(workspace, run_stage):
+    """A band of another experiment's would be too narrow where trials are few."""
+    workspace()
+    rng = np.random.default_rng(0)
+    numbers = [20, 40, 60, 80, 100, 120]
+    for number in numbers:
+        answers = [(rng.random(number) < 0.7).tolist() for _ in range(2)]
+        rows = [network_trials(f"o{i}", own, f"e{number}/-", kind="cnn") for i, own in enumerate(answers)]
+        write_predictions(f"data/consistency/trials/e{number}.parquet", pd.concat(rows))
+    assert run_stage("consistency.analyse", "--name", "trials").returncode == 0
+    assert sorted(table("band")["trials"].unique()) == numbers
 
 
 def test_observers_who_share_no_trials_are_undefined_and_counted(workspace, run_stage):

@@ -25,6 +25,19 @@ def test_kappas_within_a_condition_are_those_planted(experiment: Experiment, tmp
             assert measured == pytest.approx(planted_kappa(a, b), abs=0.05)
 
 
+def test_followers_of_one_strategy_without_noise_give_the_same_answers_and_kappa_is_one(tmp_path: Path):
+    twins = next(e for e in EXPERIMENTS if e.name == "identical")
+    write_experiment(tmp_path / twins.name, twins, trials=480, seed=0)
+    trials = read_trials(tmp_path)
+    answers = [own["correct"].to_numpy() for _, own in trials.groupby("observer")]
+    assert len(answers) == 3
+    for a, b in combinations(answers, 2):
+        assert (a == b).all()
+        assert 0 < a.mean() < 1
+        assert error_consistency(a, b).kappa == 1
+    assert planted_means(twins) == {"simulated twin - simulated twin": 1}
+
+
 def test_planted_means_by_hand():
     copies = next(e for e in EXPERIMENTS if e.name == "copies")
     shares = [1 - i / 10 for i in range(8)]

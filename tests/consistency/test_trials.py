@@ -12,7 +12,7 @@ from conftest import published_inputs
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.consistency import error_consistency, read_trials
-from pipeline.consistency.trials import kind_of
+from pipeline.consistency.trials import CNNS, kind_of
 from pipeline.stage import UserError
 
 HEADER = "subj,session,trial,rt,object_response,category,condition,imagename"
@@ -207,6 +207,23 @@ def test_numbers_that_the_authors_printed(published):
     }.items():
         assert mean_kappa(correct, [network], people) == pytest.approx(printed, abs=5e-4)
     assert mean_kappa(correct, ["resnet50"], ["cornet-s"]) == pytest.approx(0.711, abs=5e-4)
+
+
+def test_the_pair_that_the_authors_printed_is_of_half_of_the_trials():
+    """0.793, 'resnet18 densenet121' on edges: by R's `dat$subj == cnn` with a list of (name, colour, sign, name).
+
+    R repeats the four entries along the trials, of which so only the first and the fourth of every four are kept.
+    """
+    folder = published_inputs() / "error-consistency/texture-shape_edges"
+    tables = {name: pd.read_csv(folder / f"texture-shape_edges_{name}_session-1.csv") for name in sorted(CNNS)}
+    order = tables["alexnet"]["imagename"]
+    correct = {}
+    for name, rows in tables.items():
+        assert (rows["imagename"] == order).all()
+        correct[name] = (rows["object_response"] == rows["category"])[rows.index % 4 % 3 == 0]
+    kappas = {pair: cohen_kappa_score(*(correct[name] for name in pair)) for pair in combinations(correct, 2)}
+    assert max(kappas, key=kappas.get) == ("densenet121", "resnet18")
+    assert kappas["densenet121", "resnet18"] == pytest.approx(0.793, abs=5e-4)
 
 
 @pytest.mark.parametrize("experiment", ["texture-shape_cue-conflict", "texture-shape_edges"])

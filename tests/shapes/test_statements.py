@@ -13,12 +13,15 @@ from pipeline.shapes.statements import (
     asymmetry,
     bias_by_density,
     circle_bias,
+    convergence,
     margin_that_matters,
     margins_of_test_sets,
+    on_similar_sets,
     over_networks,
     own_accuracy_by_training_density,
     own_over_others,
     rank_correlation,
+    reach_the_highest,
     statements,
 )
 
@@ -125,6 +128,48 @@ def test_accuracies_by_training_density_differ_where_even_the_chosen_pair_does()
     assert 0.15 < found["low"] < 0.2 < found["high"] < 0.25
     alike = own_accuracy_by_training_density(table.assign(accuracy=[0.80, 0.82, 0.81, 0.1]))
     assert alike["low"] < 0 < alike["high"]
+
+
+def test_similar_sets_are_those_next_to_a_networks_own():
+    table = accuracies(
+        {(10, 10): 0.9, (10, 20): 0.8, (10, 30): 0.1, (20, 10): 0.7, (20, 20): 0.9, (20, 30): 0.6}
+        | {(30, 10): 0.1, (30, 20): 0.75, (30, 30): 0.9}
+    )
+    expected = ttest_1samp([0.8, 0.65, 0.75], 0)  # the means of 20; of 10 and 30; of 20
+    found = on_similar_sets(table)
+    assert found["mean"] == pytest.approx(np.mean([0.8, 0.65, 0.75]))
+    assert found["low"] == pytest.approx(expected.confidence_interval(0.95).low)
+    assert on_similar_sets(accuracies({(10, 10): 0.9, (10, 50): 0.8, (50, 10): 0.7, (50, 50): 0.9})) is None
+
+
+def test_networks_that_reach_the_highest_accuracy():
+    cells = {(10, 10): 0.92, (10, 20): 0.70, (20, 10): 0.91, (20, 20): 0.60, (30, 10): 0.50, (30, 20): 0.86}
+    many = reach_the_highest(accuracies(cells).assign(images=100_000))
+    assert many == {"networks": 2, "low": 2, "high": 2, "of": 3}  # 86% lacks six points
+    few = reach_the_highest(accuracies(cells).assign(images=100))
+    assert few == {"networks": 2, "low": 1, "high": 3, "of": 3}  # the best itself is clear, and nobody is excluded
+    # with 2,000 images, as in the paper, a network with as high a cell is clear: Newcombe's reach is 2.9 points at most
+    same = accuracies({**cells, (20, 10): 0.92}).assign(images=2000)
+    low = binomtest(1840, 2000).proportion_ci(1 - 0.05 / 6, method="wilson").low
+    assert np.hypot(0.92 - low, 0.92 - low) < 0.05
+    assert reach_the_highest(same)["low"] == 2
+
+
+def test_convergence_by_hand():
+    def curve(network: int, losses: list[float]) -> pd.DataFrame:
+        return pd.DataFrame({"network": network, "images_seen": range(len(losses)), "loss": losses})
+
+    line = curve(10, [0.7, 0.7, 0.6, 0.6, 0.5, 0.5, 0.4, 0.4])  # a third of the fall in each step
+    flat = curve(20, [0.7, 0.7, 0.4, 0.4, 0.3, 0.3, 0.3, 0.3])
+    expected = ttest_1samp([1 / 3, 0], 0).confidence_interval(0.95)
+    curves = pd.concat([line, flat]).sample(frac=1, random_state=0)
+    epochs = {10: [0.5] * 9 + [0.90, 0.65, 0.80], 20: [0.5] * 9 + [0.90, 0.89, 0.91]}
+    found = convergence(curves, epochs)
+    assert found["loss_left"]["mean"] == pytest.approx(1 / 6)
+    assert (found["loss_left"]["low"], found["loss_left"]["high"]) == pytest.approx((expected.low, expected.high))
+    assert found["accuracy_range"]["mean"] == pytest.approx((0.25 + 0.02) / 2)  # of twelve epochs, the last three
+    short = convergence(curve(10, [0.7, 0.6, 0.5]), {10: [0.6, 0.7]})
+    assert (short["loss_left"]["mean"], short["accuracy_range"]) == (None, None)
 
 
 def test_margins_of_test_sets_are_those_of_a_networks_own():

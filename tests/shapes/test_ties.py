@@ -1,4 +1,4 @@
-"""Ties as squares against ties half and half: two runs compared by hand, and as two revisions of a repository."""
+"""Ties half and half, or small margins only, in training: two runs compared by hand, and as two revisions."""
 
 from __future__ import annotations
 
@@ -54,13 +54,14 @@ def test_other_networks_cannot_be_compared():
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Revision 'main' with hard targets, 'soft' with soft ones and 'longer' with another size beside."""
+    """Revision 'main' with hard targets, 'soft' with soft ones, 'longer' with another seed beside, 'small' margins."""
     run("git", "init", "--quiet", "--initial-branch=main", cwd=tmp_path)
     run("dvc", "init", "--quiet", cwd=tmp_path)
     run("git", "config", "user.email", "tests@example.org", cwd=tmp_path)
     run("git", "config", "user.name", "tests", cwd=tmp_path)
     copy_params(tmp_path)
     changes = {"main": {}, "soft": {"shapes.target": "soft"}, "longer": {"shapes.target": "soft", "seed": 1}}
+    changes["small"] = {"shapes.max_train_margin": 4}
     for revision, change in changes.items():
         if revision != "main":
             run("git", "checkout", "--quiet", "-b", revision, "main", cwd=tmp_path)
@@ -75,7 +76,11 @@ def repository(tmp_path: Path) -> Path:
 
 
 def compare_revisions(folder: Path, hard: str, soft: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pipeline.shapes.ties", "--hard", hard, "--soft", soft]
+    return compare_by("ties", folder, "--hard", hard, "--soft", soft)
+
+
+def compare_by(module: str, folder: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", f"pipeline.shapes.{module}", *options]
     return subprocess.run(command, cwd=folder, env=stage_environment(), capture_output=True, text=True)
 
 
@@ -97,3 +102,26 @@ def test_two_revisions_or_a_revision_and_the_workspace(repository):
 )
 def test_revisions_that_cannot_be_compared(repository, hard, soft, words):
     assert_one_line_error(compare_revisions(repository, hard, soft), *words)
+
+
+def test_networks_trained_on_small_margins_are_compared_with_those_trained_on_all(repository):
+    result = compare_by("small_margins", repository, "--every", "main", "--small", "small")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((repository / "report/small-margins.json").read_text())
+    assert found["max_train_margin"] == 4
+    # the tables are those of HARD and SOFT, by hand above
+    assert found["all"]["less_bias"]["mean"] == pytest.approx(0.125 / 3, abs=1e-6)
+    bias = found["density_10"]["bias"]
+    assert (bias["every"]["mean"], bias["small"]["mean"]) == pytest.approx((0.2, 0.4 / 3), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("every", "small", "words"),
+    [
+        ("small", "main", ["max_train_margin is 4 and None", "--small"]),
+        ("main", "soft", ["max_train_margin is None and None"]),
+        ("soft", "small", ["differ in shapes too"]),
+    ],
+)
+def test_revisions_that_do_not_differ_in_small_margins_alone(repository, every, small, words):
+    assert_one_line_error(compare_by("small_margins", repository, "--every", every, "--small", small), *words)
