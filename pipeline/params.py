@@ -234,6 +234,8 @@ class Localize(Section):
     explained: Densities
     grid: Annotated[int, Field(ge=2, le=64)]
     shifts: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_distinct)]
+    turns: Annotated[list[Annotated[int, Field(ge=1, le=180)]], Field(min_length=1), AfterValidator(_distinct)]
+    zooms: Annotated[list[Annotated[int, Field(ge=1, le=400)]], Field(min_length=1), AfterValidator(_distinct)]
 
     @model_validator(mode="after")
     def _anchors_grow(self) -> Localize:

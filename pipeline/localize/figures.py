@@ -271,10 +271,12 @@ def units(found: pd.DataFrame, ablated: pd.DataFrame) -> None:
 
 
 def shifts(rows: pd.DataFrame) -> None:
-    """How many decisions change when the scene moves."""
+    """How many decisions change when the scene moves, turns or grows, and how far it changes itself."""
     ways = list(dict.fromkeys(rows["way"]))
     titles = {"rolled": "Rolled: nothing is lost", "cut": "Cut: what leaves is gone"}
-    with figure(FIGURES / "shifts.png", ncols=len(ways), figsize=(4.6 * len(ways), 3.9), sharey=True) as (
+    titles |= {"turned": "Turned, both ways", "zoomed": "Enlarged and reduced"}
+    units = {"turned": "degrees", "zoomed": "percent"}
+    with figure(FIGURES / "shifts.png", ncols=len(ways), figsize=(4.2 * len(ways), 3.9), sharey=True) as (
         drawing,
         axes,
     ):
@@ -283,9 +285,13 @@ def shifts(rows: pd.DataFrame) -> None:
                 COLOURS, rows[rows["way"] == way].groupby("padding", sort=False), strict=False
             ):
                 band(ax, these["shift"], these, "changed", {"color": colour, "label": f"{padding} padding"})
-            ax.set(title=titles[way], xlabel="pixels moved by")
-        axes[0].set(ylabel="decisions changed")
-        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+            of_scene = rows[(rows["way"] == way) & (rows["padding"] == "zeros")]
+            band(ax, of_scene["shift"], of_scene, "shapes_lost", {"color": GREY, "ls": ":", "label": "shapes lost"})
+            pixels = {"color": "#000000", "ls": ":", "label": "pixels, of another scene's distance"}
+            band(ax, of_scene["shift"], of_scene, "pixels_apart", pixels)
+            ax.set(title=titles[way], xlabel=units.get(way, "pixels moved by"))
+        axes[0].set(ylabel="decisions changed, and scenes")
+        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
 def main() -> str:

@@ -1,11 +1,15 @@
-"""How often does a decision change when the scene moves, and what has padding to do with it?
+"""How often does a decision change when the scene moves, turns or grows, and what has padding to do with it?
 
     python -m pipeline.localize.shift
 
 The document (convnets-in-vision, 'ConvNets in Computer Vision') qualifies shift invariance by the border ('the choice
 of padding in convnets makes a difference!') and by pooling. A scene is moved along either axis in two ways: 'rolled',
 what leaves at one end comes in at the other, so that nothing is lost; and 'cut', what leaves is gone and black comes
-in, so that the majority itself may change ('majority_changed'). The network's maps are padded as in training (zeros),
+in, so that the majority itself may change ('majority_changed'). It is also 'turned' both ways by some degrees, and
+'zoomed', enlarged by some percent and reduced as much, about its middle, with black beyond the border: the document
+would have a perfect model bear these too, since the contents hardly change. How far they and the raw features do is
+measured: 'shapes_lost', the share of shapes whose centres leave, and 'pixels_apart', the distance of the moved scene's
+pixels from the scene's, as a share of another scene's distance. The network's maps are padded as in training (zeros),
 or by reflection, or by their other end. With the last, a rolled scene by a multiple of the network's stride, 32,
 changes nothing: that is the check of the method.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import copy
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -23,34 +28,75 @@ from pipeline import training
 from pipeline.localize.network import as_input, resnet18
 from pipeline.localize.paths import METRICS, PLOTS, network_of, network_weights, test_name
 from pipeline.localize.scenes import CIRCLE, SQUARE, Shapes, load
+from pipeline.localize.summaries import mean_with_interval
 from pipeline.padding import MODES, pad_with
 from pipeline.params import load_params
 from pipeline.psychometric import wilson
 from pipeline.stage import run, write_json
 
-WAYS = ("rolled", "cut")
+WAYS = ("rolled", "cut", "turned", "zoomed")
+SHIFTED = WAYS[:2]
+DIRECTIONS = (1, 2)  # down and to the right (the images' axes); turned to the right and left; enlarged and reduced
 STRIDE = 32  # of ResNet-18
 
 
 def move(pixels: Tensor, by: int, axis: int, way: str) -> Tensor:
-    """Images uint8 [N, H, W] moved by so many pixels down (axis 1) or to the right (axis 2); see WAYS."""
+    """Images uint8 [N, H, W] moved by so many pixels, degrees or percent, in a direction (1 or 2); see WAYS."""
+    if way not in SHIFTED:
+        centre = np.full(2, (pixels.shape[-1] - 1) / 2)
+        turn = linear(by, axis, way)
+        affine = np.column_stack([turn, centre - turn @ centre])
+        return torch.from_numpy(np.stack([cv2.warpAffine(image, affine, image.shape[::-1]) for image in pixels.numpy()]))
     moved = torch.roll(pixels, by, dims=axis)
     if way == "cut":
         moved.narrow(axis, 0, min(by, pixels.shape[axis])).zero_()
     return moved
 
 
+def linear(by: float, direction: int, way: str) -> np.ndarray:
+    """Where (x, y) from the middle, y down, comes to lie: float [2, 2]. by: degrees or percent."""
+    if way == "zoomed":
+        factor = 1 + by / 100
+        return np.eye(2) * (factor if direction == 1 else 1 / factor)
+    angle = np.radians(by if direction == 1 else -by)
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).round(12)
+
+
+def kept(shapes: Shapes, by: float, direction: int, way: str) -> np.ndarray:
+    """Of which shapes the centres are still there: bool [n]. by: in 0..1 of the image, degrees, or percent."""
+    if way in SHIFTED:
+        place = shapes.y if direction == 1 else shapes.x
+        return (place + by < 1) | (way == "rolled")
+    places = linear(by, direction, way) @ (np.stack([shapes.x, shapes.y]) - 0.5)
+    return (np.abs(places) <= 0.5 + 1e-9).all(axis=0)
+
+
 def majority(scenes: list[Shapes], by: float, axis: int, way: str) -> np.ndarray:
     """Whether circles are in the majority, bool [N], of the shapes whose centres are still there; a tie is a square.
 
-    by: in 0..1 of the image; axis: 1 for down, 2 for to the right.
+    by: in 0..1 of the image, degrees, or percent; axis: the direction.
     """
     answers = []
     for shapes in scenes:
-        place = shapes.y if axis == 1 else shapes.x
-        left = shapes.label[place + by < 1] if way == "cut" else shapes.label
+        left = shapes.label[kept(shapes, by, axis, way)]
         answers.append((left == CIRCLE).sum() > (left == SQUARE).sum())
     return np.array(answers)
+
+
+def distances(first: Tensor, second: Tensor) -> np.ndarray:
+    """Root mean square of the difference of images uint8 [N, H, W], one by one: float [N]."""
+    return (first.double() - second.double()).square().mean(dim=(1, 2)).sqrt().numpy()
+
+
+def changes(pixels: Tensor, scenes: list[Shapes], by: int, way: str) -> dict[str, float]:
+    """How far the raw features, and the contents, of scenes change: means over images, of both directions."""
+    amount = by / pixels.shape[-1] if way in SHIFTED else by
+    moved = np.mean([distances(move(pixels, by, axis, way), pixels) for axis in DIRECTIONS], axis=0)
+    lost = [[1 - kept(shapes, amount, axis, way).mean() for axis in DIRECTIONS] for shapes in scenes if len(shapes)]
+    return {
+        **mean_with_interval(moved / distances(pixels, pixels.roll(1, dims=0)), "pixels_apart"),
+        **mean_with_interval(np.mean(lost, axis=1), "shapes_lost"),
+    }
 
 
 @torch.inference_mode()
@@ -70,6 +116,10 @@ def main() -> str:
     pixels = torch.from_numpy(scenes.pixels)
     circles = majority(scenes.shapes, 0, 1, "cut")
     side = pixels.shape[-1]
+    shifts = [shift for shift in params.localize.shifts if shift < side]
+    amounts = {"rolled": shifts, "cut": shifts, "turned": params.localize.turns, "zoomed": params.localize.zooms}
+    amounts = {way: sorted({0, *of_way}) for way, of_way in amounts.items()}
+    changed_scenes = {(way, by): changes(pixels, scenes.shapes, by, way) for way in WAYS for by in amounts[way]}
     rows = []
     for padding in MODES:
         if padding == "reflect" and side <= STRIDE:  # the deepest maps are single pixels, which have no reflection
@@ -77,11 +127,12 @@ def main() -> str:
         padded = pad_with(copy.deepcopy(network), padding)
         still = logits(padded, pixels)
         for way in WAYS:
-            for by in sorted({0, *(shift for shift in params.localize.shifts if shift < side)}):
-                moved = torch.cat([logits(padded, move(pixels, by, axis, way)) for axis in (1, 2)])
+            for by in amounts[way]:
+                moved = torch.cat([logits(padded, move(pixels, by, axis, way)) for axis in DIRECTIONS])
                 before = torch.cat([still, still])
                 changed = (moved.argmax(dim=1) != before.argmax(dim=1)).numpy()
-                truth = np.concatenate([majority(scenes.shapes, by / side, axis, way) for axis in (1, 2)])
+                amount = by / side if way in SHIFTED else by
+                truth = np.concatenate([majority(scenes.shapes, amount, axis, way) for axis in DIRECTIONS])
                 right = (moved.argmax(dim=1) == 1).numpy() == truth
                 # of an image's two moves, one is not independent of the other: the interval counts images
                 low, high = wilson(np.array(changed.mean() * len(pixels)), np.array(len(pixels)))
@@ -99,6 +150,7 @@ def main() -> str:
                         "majority_changed": (truth != np.concatenate([circles, circles])).mean(),
                         "answered_circle": (moved.argmax(dim=1) == 1).float().mean().item(),
                         "logits_apart": (moved - before).abs().mean().item(),
+                        **changed_scenes[way, by],
                     }
                 )
     table = pd.DataFrame(rows)
