@@ -19,6 +19,7 @@ from pipeline.params import Params
 
 EVERY = "all"  # densities together
 COLUMNS = ["boxes_of", "masks_of", "density"]
+MEASURES = ("boxes", "masks", "true_boxes", "gain")
 
 
 def paint(boxes: np.ndarray, labels: np.ndarray, side: int) -> np.ndarray:
@@ -58,7 +59,7 @@ def places_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
     """A row for each detector, segmenter and density, and for all densities' images together.
 
     boxes, masks: mean index over images; true_boxes: what the shapes' own boxes give, painted in drawing order;
-    gain: masks less boxes on the same images. Intervals are Student's, over images.
+    gain: masks minus boxes on the same images. Intervals are Student's, over images.
     """
     side, most = params.at_scale.localize.mask_size, params.at_scale.localize.test_images
     segmenters = [name for name, rows in answers.items() if "union_background" in rows and name != TRUE_MASK]
@@ -84,17 +85,13 @@ def places_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
                 painted = paint(places, () if rows is None else rows["label"].to_numpy(), side)
                 boxes = jaccard(painted, true)
                 parts += [(detector, name, density, boxes, masks[name][key], perfect) for name in segmenters]
-    images = pd.DataFrame(parts, columns=[*COLUMNS, "boxes", "masks", "true_boxes"])
-    by_density = images.groupby(COLUMNS, sort=False)
-    together = images.assign(density=EVERY).groupby(COLUMNS, sort=False)
-    return pd.DataFrame(
-        [
-            dict(zip(COLUMNS, names, strict=True))
-            | {"images": len(rows)}
-            | {k: v for name in ("boxes", "masks", "true_boxes") for k, v in mean_with_interval(rows[name], name).items()}
-            | mean_with_interval(rows["masks"] - rows["boxes"], "gain")
-            for groups in (by_density, together)
-            for names, rows in groups
-        ],
-        columns=None if parts else [*COLUMNS, "images", "boxes", "masks", "true_boxes", "gain"],
-    )
+    images = pd.DataFrame(parts, columns=[*COLUMNS, *MEASURES[:-1]])
+    images["gain"] = images["masks"] - images["boxes"]
+    table = []
+    for asked in (images, images.assign(density=EVERY)):
+        for names, rows in asked.groupby(COLUMNS, sort=False):
+            row = dict(zip(COLUMNS, names, strict=True)) | {"images": len(rows)}
+            for name in MEASURES:
+                row |= mean_with_interval(rows[name].to_numpy(), name)
+            table.append(row)
+    return pd.DataFrame(table)

@@ -46,7 +46,8 @@ def move(pixels: Tensor, by: int, axis: int, way: str) -> Tensor:
         centre = np.full(2, (pixels.shape[-1] - 1) / 2)
         turn = linear(by, axis, way)
         affine = np.column_stack([turn, centre - turn @ centre])
-        return torch.from_numpy(np.stack([cv2.warpAffine(image, affine, image.shape[::-1]) for image in pixels.numpy()]))
+        moved = [cv2.warpAffine(image, affine, image.shape[::-1]) for image in pixels.numpy()]
+        return torch.from_numpy(np.stack(moved))
     moved = torch.roll(pixels, by, dims=axis)
     if way == "cut":
         moved.narrow(axis, 0, min(by, pixels.shape[axis])).zero_()

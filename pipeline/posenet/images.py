@@ -9,8 +9,8 @@ Otherwise DUTS-TE, as published, or any folder of images:
 
 Every image is resized to one size, its sides' ratio not kept (section 2.4). Four files, uint8 [N, 3, S, S]:
 train.npy, held_out.npy, smooth.npy with the held-out ones without their texture, and test.npy with the natural one
-(published: a bear), black, white and noise. All are upright, rows from top to bottom. The reproduction's code exchanges rows and columns of the images that it tests,
-and not of those that it trains on; `posenet.transpose_test` does so too.
+(published: a bear), black, white and noise. All are upright, rows from top to bottom. The reproduction's code exchanges
+rows and columns of the images that it tests, and not of those that it trains on; `posenet.transpose_test` does so too.
 """
 
 from __future__ import annotations
