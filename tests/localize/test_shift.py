@@ -10,7 +10,7 @@ import torch
 
 from pipeline.localize.network import resnet18
 from pipeline.localize.scenes import CIRCLE, SQUARE, Shapes
-from pipeline.localize.shift import logits, majority, move
+from pipeline.localize.shift import changes, kept, linear, logits, majority, move
 from pipeline.padding import pad_with
 
 
@@ -21,6 +21,58 @@ def test_moves_by_hand():
     assert move(image, 2, 1, "cut").tolist() == [[[0, 0, 0], [0, 0, 0], [1, 2, 3]]]
     assert move(image, 0, 1, "cut").tolist() == image.tolist()
     assert image.min() == 1  # the scene itself is left alone
+
+
+def test_quarter_turns_and_zooms_by_hand():
+    image = torch.randint(0, 256, (2, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert move(image, 90, 1, "turned").equal(image.rot90(-1, dims=(1, 2)))  # to the right
+    assert move(image, 90, 2, "turned").equal(image.rot90(1, dims=(1, 2)))
+    assert move(image, 0, 1, "turned").equal(image)
+    assert move(image, 0, 2, "zoomed").equal(image)
+    square = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    square[:, 24:40, 24:40] = 255  # 16 pixels wide, in the middle
+    area = {by: [move(square, by, way, "zoomed").float().sum().item() / 255 for way in (1, 2)] for by in (50, 100)}
+    assert area[50] == pytest.approx([24**2, (16 / 1.5) ** 2], rel=0.05)
+    assert area[100] == pytest.approx([32**2, 8**2], rel=0.05)
+
+
+def test_a_shape_moves_as_its_pixels_do():
+    """A dot drawn at a shape's centre is found where the centre is said to come to lie."""
+    side, place = 65, np.array([0.2, 0.1])
+    dot = torch.zeros(1, side, side, dtype=torch.uint8)
+    column, row = np.round((place + 0.5) * side - 0.5).astype(int)
+    dot[0, row, column] = 255
+    for by, direction, way in ((30, 1, "turned"), (30, 2, "turned"), (40, 1, "zoomed"), (20, 2, "zoomed")):
+        moved = move(dot, by, direction, way)[0].double()
+        total = moved.sum()
+        at = [(moved.sum(dim=axis) @ torch.arange(side).double() / total).item() for axis in (0, 1)]
+        expected = (linear(by, direction, way) @ ((np.array([column, row]) + 0.5) / side - 0.5) + 0.5) * side - 0.5
+        assert at == pytest.approx(expected, abs=0.3)
+
+
+def test_what_is_kept_of_a_scene():
+    corners = Shapes(
+        np.full(4, SQUARE), np.array([0.05, 0.95, 0.5, 0.3]), np.array([0.05, 0.5, 0.5, 0.7]), np.full(4, 0.02)
+    )
+    assert kept(corners, 90, 1, "turned").all()
+    assert kept(corners, 45, 1, "turned").tolist() == [False, True, True, True]  # the corner leaves, 0.45 * 2**0.5 away
+    assert kept(corners, 25, 1, "zoomed").tolist() == [False, False, True, True]
+    assert kept(corners, 25, 2, "zoomed").all()
+    assert kept(corners, 0.1, 2, "cut").tolist() == [True, False, True, True]
+    assert kept(corners, 0.1, 2, "rolled").all()
+
+
+def test_changes_of_pixels_and_contents_by_hand():
+    """One white row of four in either scene, another one in each: a shift by one is as far as the other scene."""
+    pixels = torch.zeros(2, 4, 4, dtype=torch.uint8)
+    pixels[0, 0], pixels[1, 2] = 255, 255
+    place = np.array([0.125, 0.9])
+    shapes = [Shapes(np.full(2, SQUARE), place, place, np.full(2, 0.02))] * 2
+    found = changes(pixels, shapes, 1, "rolled")
+    assert found["pixels_apart"] == pytest.approx(1 / 2)  # down, the whole distance; to the right, none
+    assert found["shapes_lost"] == 0
+    assert changes(pixels, shapes, 1, "cut")["shapes_lost"] == 0.5
+    assert changes(pixels, shapes, 0, "cut")["pixels_apart"] == 0
 
 
 @pytest.fixture
