@@ -51,8 +51,9 @@ def test_of_perfect_boxes_squares_are_whole_and_circles_pi_quarters():
 @pytest.fixture
 def findings(workspace, monkeypatch) -> dict[str, pd.DataFrame]:
     """Two images of one square each. Masks have half of it; the detector has all, none, and what it is not sure of."""
-    workspace(**{"densities": [10], "localize.density": 10, "shapes.variants.density": 10, "posenet.counter_density": 10,
-                 "localize.counters": ["ssd", "segment"], "scales.smoke.localize.test_images": 2})  # fmt: skip
+    of_ten = dict.fromkeys(("localize.density", "shapes.variants.density", "posenet.counter_density"), 10)
+    counters = {"localize.counters": ["ssd", "segment"], "scales.smoke.localize.test_images": 2}
+    workspace(**{"densities": [10], **of_ten, **counters})
     shapes = Shapes(np.array([SQUARE]), np.array([0.5]), np.array([0.5]), np.array([0.25]))
     scenes = Scenes(["a", "b"], np.zeros((2, 8, 8), np.uint8), [shapes] * 2)
     monkeypatch.setattr(places, "load", lambda *_: scenes)
