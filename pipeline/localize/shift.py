@@ -5,13 +5,16 @@
 The document (convnets-in-vision, 'ConvNets in Computer Vision') qualifies shift invariance by the border ('the choice
 of padding in convnets makes a difference!') and by pooling. A scene is moved along either axis in two ways: 'rolled',
 what leaves at one end comes in at the other, so that nothing is lost; and 'cut', what leaves is gone and black comes
-in, so that the majority itself may change ('majority_changed'). It is also 'turned' both ways by some degrees, and
-'zoomed', enlarged by some percent and reduced as much, about its middle, with black beyond the border: the document
-would have a perfect model bear these too, since the contents hardly change. How far they and the raw features do is
-measured: 'shapes_lost', the share of shapes whose centres leave, and 'pixels_apart', the distance of the moved scene's
-pixels from the scene's, as a share of another scene's distance. The network's maps are padded as in training (zeros),
+in, so that the majority itself may change ('majority_changed'). The network's maps are padded as in training (zeros),
 or by reflection, or by their other end. With the last, a rolled scene by a multiple of the network's stride, 32,
 changes nothing: that is the check of the method.
+
+The document would have a perfect model bear rotation and scale too, since the contents hardly change. So a scene is
+also 'turned' both ways by some degrees, and 'zoomed', enlarged by some percent and reduced as much, about its middle,
+black beyond the border. Its shapes are drawn anew for that: pixels that are sampled anew would be blurred, and shapes
+are few pixels wide. Of all ways it is measured how far the raw features change ('pixels_apart', the distance of the
+moved scene's pixels from the scene's, as a share of another scene's distance), and the contents ('shapes_lost', the
+share of shapes whose centres leave).
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from torch import Tensor, nn
 from pipeline import training
 from pipeline.localize.network import as_input, resnet18
 from pipeline.localize.paths import METRICS, PLOTS, network_of, network_weights, test_name
-from pipeline.localize.scenes import CIRCLE, SQUARE, Shapes, load
+from pipeline.localize.scenes import BACKGROUND, CIRCLE, SQUARE, Shapes, load
 from pipeline.localize.summaries import mean_with_interval
 from pipeline.padding import MODES, pad_with
 from pipeline.params import load_params
@@ -36,22 +39,32 @@ from pipeline.stage import run, write_json
 
 WAYS = ("rolled", "cut", "turned", "zoomed")
 SHIFTED = WAYS[:2]
+FINE = 512  # cells of a side, at least, on which scenes are drawn anew
 DIRECTIONS = (1, 2)  # down and to the right (the images' axes); turned to the right and left; enlarged and reduced
 STRIDE = 32  # of ResNet-18
 
 
 def move(pixels: Tensor, by: int, axis: int, way: str) -> Tensor:
-    """Images uint8 [N, H, W] moved by so many pixels, degrees or percent, in a direction (1 or 2); see WAYS."""
-    if way not in SHIFTED:
-        centre = np.full(2, (pixels.shape[-1] - 1) / 2)
-        turn = linear(by, axis, way)
-        affine = np.column_stack([turn, centre - turn @ centre])
-        moved = [cv2.warpAffine(image, affine, image.shape[::-1]) for image in pixels.numpy()]
-        return torch.from_numpy(np.stack(moved))
+    """Images uint8 [N, H, W] moved by so many pixels down (axis 1) or to the right (axis 2); see SHIFTED."""
     moved = torch.roll(pixels, by, dims=axis)
     if way == "cut":
         moved.narrow(axis, 0, min(by, pixels.shape[axis])).zero_()
     return moved
+
+
+def drawn(scenes: list[Shapes], side: int) -> np.ndarray:
+    """Scenes drawn finer than their images of side x side pixels: uint8 [N, F, F], F a multiple of side."""
+    fine = side * -(-FINE // side)
+    return np.stack([(shapes.mask(fine) > BACKGROUND).astype(np.uint8) * 255 for shapes in scenes])
+
+
+def transform(fine: np.ndarray, side: int, by: float, direction: int, way: str) -> Tensor:
+    """Images uint8 [N, side, side] of `drawn` scenes, turned by degrees or zoomed by percent about their middle."""
+    centre = np.full(2, (fine.shape[-1] - 1) / 2)
+    matrix = linear(by, direction, way)
+    affine = np.column_stack([matrix, centre - matrix @ centre])
+    moved = (cv2.warpAffine(scene, affine, scene.shape) for scene in fine)
+    return torch.from_numpy(np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_AREA) for m in moved]))
 
 
 def linear(by: float, direction: int, way: str) -> np.ndarray:
@@ -89,13 +102,15 @@ def distances(first: Tensor, second: Tensor) -> np.ndarray:
     return (first.double() - second.double()).square().mean(dim=(1, 2)).sqrt().numpy()
 
 
-def changes(pixels: Tensor, scenes: list[Shapes], by: int, way: str) -> dict[str, float]:
-    """How far the raw features, and the contents, of scenes change: means over images, of both directions."""
-    amount = by / pixels.shape[-1] if way in SHIFTED else by
-    moved = np.mean([distances(move(pixels, by, axis, way), pixels) for axis in DIRECTIONS], axis=0)
-    lost = [[1 - kept(shapes, amount, axis, way).mean() for axis in DIRECTIONS] for shapes in scenes if len(shapes)]
+def changes(pixels: Tensor, moved: list[Tensor], scenes: list[Shapes], by: float, way: str) -> dict[str, float]:
+    """How far the raw features, and the contents, of scenes change: means over images, of both directions.
+
+    pixels, moved: uint8 [N, H, W], as they were, and moved in either direction; by: as of `kept`.
+    """
+    apart = np.mean([distances(images, pixels) for images in moved], axis=0)
+    lost = [[1 - kept(shapes, by, axis, way).mean() for axis in DIRECTIONS] for shapes in scenes if len(shapes)]
     return {
-        **mean_with_interval(moved / distances(pixels, pixels.roll(1, dims=0)), "pixels_apart"),
+        **mean_with_interval(apart / distances(pixels, pixels.roll(1, dims=0)), "pixels_apart"),
         **mean_with_interval(np.mean(lost, axis=1), "shapes_lost"),
     }
 
@@ -120,17 +135,21 @@ def main() -> str:
     shifts = [shift for shift in params.localize.shifts if shift < side]
     amounts = {"rolled": shifts, "cut": shifts, "turned": params.localize.turns, "zoomed": params.localize.zooms}
     amounts = {way: sorted({0, *of_way}) for way, of_way in amounts.items()}
-    changed_scenes = {(way, by): changes(pixels, scenes.shapes, by, way) for way in WAYS for by in amounts[way]}
+    fine = drawn(scenes.shapes, side)
     rows = []
     for padding in MODES:
         if padding == "reflect" and side <= STRIDE:  # the deepest maps are single pixels, which have no reflection
             continue
         padded = pad_with(copy.deepcopy(network), padding)
-        still = logits(padded, pixels)
-        for way in WAYS:
+        for way in WAYS if padding == "zeros" else SHIFTED:
+            start = pixels if way in SHIFTED else transform(fine, side, 0, 1, way)
+            before = logits(padded, start).repeat(2, 1)
             for by in amounts[way]:
-                moved = torch.cat([logits(padded, move(pixels, by, axis, way)) for axis in DIRECTIONS])
-                before = torch.cat([still, still])
+                if way in SHIFTED:
+                    images = [move(pixels, by, axis, way) for axis in DIRECTIONS]
+                else:
+                    images = [transform(fine, side, by, axis, way) for axis in DIRECTIONS]
+                moved = torch.cat([logits(padded, of_direction) for of_direction in images])
                 changed = (moved.argmax(dim=1) != before.argmax(dim=1)).numpy()
                 amount = by / side if way in SHIFTED else by
                 truth = np.concatenate([majority(scenes.shapes, amount, axis, way) for axis in DIRECTIONS])
@@ -151,7 +170,7 @@ def main() -> str:
                         "majority_changed": (truth != np.concatenate([circles, circles])).mean(),
                         "answered_circle": (moved.argmax(dim=1) == 1).float().mean().item(),
                         "logits_apart": (moved - before).abs().mean().item(),
-                        **changed_scenes[way, by],
+                        **changes(start, images, scenes.shapes, amount, way),
                     }
                 )
     table = pd.DataFrame(rows)

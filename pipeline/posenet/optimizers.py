@@ -21,8 +21,8 @@ def stability(rows: pd.DataFrame) -> list[dict]:
     """A row for each reading and network, and for all networks together; rows: of `evaluate.scores`, FIRST among them.
 
     stable: share of the trainings, with Wilson's interval; it is over further trainings of these networks. spearman:
-    mean of the patterns, undefined where one is. runs_apart: standard deviation between training runs of the
-    correlation on held-out images, root mean square over the patterns.
+    mean of the patterns, over the runs in which each has one. runs_apart: standard deviation between training runs of
+    the correlation on held-out images, root mean square over the patterns.
     """
     error = rows.groupby(["reading", *TRAINING], observed=True, sort=False)["mae"].mean(skipna=False)
     found = []

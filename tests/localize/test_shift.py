@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from pipeline.localize.network import resnet18
-from pipeline.localize.scenes import CIRCLE, SQUARE, Shapes
-from pipeline.localize.shift import changes, kept, linear, logits, majority, move
+from pipeline.localize.scenes import CIRCLE, SQUARE, Shapes, parse
+from pipeline.localize.shift import changes, drawn, kept, linear, logits, majority, move, transform
 from pipeline.padding import pad_with
+from pipeline.params import load_params
+from pipeline.shapes.scenes import draw_shapes, render
+from pipeline.shards import item_rng
 
 
 def test_moves_by_hand():
@@ -24,28 +27,39 @@ def test_moves_by_hand():
 
 
 def test_quarter_turns_and_zooms_by_hand():
-    image = torch.randint(0, 256, (2, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert move(image, 90, 1, "turned").equal(image.rot90(-1, dims=(1, 2)))  # to the right
-    assert move(image, 90, 2, "turned").equal(image.rot90(1, dims=(1, 2)))
-    assert move(image, 0, 1, "turned").equal(image)
-    assert move(image, 0, 2, "zoomed").equal(image)
-    square = torch.zeros(1, 64, 64, dtype=torch.uint8)
-    square[:, 24:40, 24:40] = 255  # 16 pixels wide, in the middle
-    area = {by: [move(square, by, way, "zoomed").float().sum().item() / 255 for way in (1, 2)] for by in (50, 100)}
-    assert area[50] == pytest.approx([24**2, (16 / 1.5) ** 2], rel=0.05)
-    assert area[100] == pytest.approx([32**2, 8**2], rel=0.05)
+    rng = np.random.default_rng(0)
+    fine = rng.integers(0, 256, (2, 16, 16), dtype=np.uint8)
+    assert transform(fine, 16, 90, 1, "turned").equal(torch.from_numpy(np.rot90(fine, -1, (1, 2)).copy()))  # right
+    assert transform(fine, 16, 90, 2, "turned").equal(torch.from_numpy(np.rot90(fine, 1, (1, 2)).copy()))
+    assert transform(fine, 16, 0, 1, "turned").equal(torch.from_numpy(fine))
+    square = Shapes(np.array([SQUARE]), np.array([0.5]), np.array([0.5]), np.array([0.125]))  # 1/16 of the image
+    scene = drawn([square], 64)
+    assert scene.shape == (1, 512, 512)
+    for by in (50, 100):
+        for direction, factor in ((1, 1 + by / 100), (2, 1 / (1 + by / 100))):
+            area = transform(scene, 64, by, direction, "zoomed").double().mean().item() / 255
+            assert area == pytest.approx(factor**2 / 16, rel=0.02)
+
+
+@pytest.mark.parametrize("density", [10, 60])
+def test_what_is_drawn_anew_is_what_the_shapes_study_draws(density):
+    """So that a decision about it is one about the scene."""
+    scene = load_params().shapes.scene
+    shapes = draw_shapes(item_rng(0, f"test/{density}"), density // 2, density // 2, scene)
+    image = render(shapes, 64, scene).astype(int)
+    anew = transform(drawn([parse(shapes.record(), scene.canvas)], 64), 64, 0, 1, "turned")[0].numpy().astype(int)
+    assert np.abs(anew - image).mean() < 0.02 * image.mean()
 
 
 def test_a_shape_moves_as_its_pixels_do():
     """A dot drawn at a shape's centre is found where the centre is said to come to lie."""
     side, place = 65, np.array([0.2, 0.1])
-    dot = torch.zeros(1, side, side, dtype=torch.uint8)
+    dot = np.zeros((1, side, side), np.uint8)
     column, row = np.round((place + 0.5) * side - 0.5).astype(int)
     dot[0, row, column] = 255
     for by, direction, way in ((30, 1, "turned"), (30, 2, "turned"), (40, 1, "zoomed"), (20, 2, "zoomed")):
-        moved = move(dot, by, direction, way)[0].double()
-        total = moved.sum()
-        at = [(moved.sum(dim=axis) @ torch.arange(side).double() / total).item() for axis in (0, 1)]
+        moved = transform(dot, side, by, direction, way)[0].double()
+        at = [(moved.sum(dim=axis) @ torch.arange(side).double() / moved.sum()).item() for axis in (0, 1)]
         expected = (linear(by, direction, way) @ ((np.array([column, row]) + 0.5) / side - 0.5) + 0.5) * side - 0.5
         assert at == pytest.approx(expected, abs=0.3)
 
@@ -68,11 +82,12 @@ def test_changes_of_pixels_and_contents_by_hand():
     pixels[0, 0], pixels[1, 2] = 255, 255
     place = np.array([0.125, 0.9])
     shapes = [Shapes(np.full(2, SQUARE), place, place, np.full(2, 0.02))] * 2
-    found = changes(pixels, shapes, 1, "rolled")
+    down, right = (move(pixels, 1, axis, "rolled") for axis in (1, 2))
+    found = changes(pixels, [down, right], shapes, 1 / 4, "rolled")
     assert found["pixels_apart"] == pytest.approx(1 / 2)  # down, the whole distance; to the right, none
     assert found["shapes_lost"] == 0
-    assert changes(pixels, shapes, 1, "cut")["shapes_lost"] == 0.5
-    assert changes(pixels, shapes, 0, "cut")["pixels_apart"] == 0
+    assert changes(pixels, [down, right], shapes, 1 / 4, "cut")["shapes_lost"] == 0.5
+    assert changes(pixels, [pixels, pixels], shapes, 0, "cut")["pixels_apart"] == 0
 
 
 @pytest.fixture
