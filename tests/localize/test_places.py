@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import jaccard_score
 
-from pipeline.localize import places
-from pipeline.localize.paths import boxes_path, test_name, training_metrics
+from pipeline.localize import paths, places
+from pipeline.localize.paths import boxes_path, training_metrics
 from pipeline.localize.places import jaccard, paint, places_table
 from pipeline.localize.scenes import CIRCLE, SQUARE, Scenes, Shapes
 from pipeline.params import load_params
@@ -61,11 +61,11 @@ def findings(workspace, monkeypatch) -> dict[str, pd.DataFrame]:
     rows.columns = ["x0", "y0", "x1", "y1", "label", "score", "image"]
     path = boxes_path("ssd")
     path.parent.mkdir(parents=True)
-    rows.assign(condition=test_name(10)).to_parquet(path)
+    rows.assign(condition=paths.test_name(10)).to_parquet(path)
     training_metrics("ssd").parent.mkdir(parents=True)
     training_metrics("ssd").write_text(json.dumps({"threshold": 0.5}))
     pixels = {"intersection": 128, "union": 256}
-    answers = pd.DataFrame({"image": ["a", "b"], "condition": test_name(10), "union_background": 1})
+    answers = pd.DataFrame({"image": ["a", "b"], "condition": paths.test_name(10), "union_background": 1})
     columns = {f"{name}_square": n for name, n in pixels.items()} | {f"{name}_circle": 0 for name in pixels}
     return {"ssd": pd.DataFrame({"image": ["a", "b"]}), "segment": answers.assign(**columns)}
 

@@ -48,7 +48,7 @@ def test_what_is_drawn_anew_is_what_the_shapes_study_draws(density):
     shapes = draw_shapes(item_rng(0, f"test/{density}"), density // 2, density // 2, scene)
     image = render(shapes, 64, scene).astype(int)
     anew = transform(drawn([parse(shapes.record(), scene.canvas)], 64), 64, 0, 1, "turned")[0].numpy().astype(int)
-    assert np.abs(anew - image).mean() < 0.02 * image.mean()
+    assert np.abs(anew - image).mean() < 0.03 * image.mean()
 
 
 def test_a_shape_moves_as_its_pixels_do():
