@@ -1,13 +1,15 @@
 """Is training by Adam stable beside stochastic gradient descent? (posenet, section 2.4)
 
 The document has no measure of 'stable'. Here a training is stable where it ends with a lower mean absolute error on
-held-out images than its first weights have: of one that diverges, the error has no bound, or is not a number.
+held-out images than its first weights have: of one that diverges, the error has no bound, or is not a number. How far
+training runs lie apart is measured too.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.special import chdtri
 
 from pipeline.posenet.comparisons import interval
 from pipeline.posenet.paths import FIRST
@@ -22,7 +24,8 @@ def stability(rows: pd.DataFrame) -> list[dict]:
 
     stable: share of the trainings, with Wilson's interval; it is over further trainings of these networks. spearman:
     mean of the patterns, over the runs in which each has one. runs_apart: standard deviation between training runs of
-    the correlation on held-out images, root mean square over the patterns.
+    the correlation on held-out images, root mean square over the patterns; its interval is chi-square's, of runs from
+    one normal distribution a pattern.
     """
     error = rows.groupby(["reading", *TRAINING], observed=True, sort=False)["mae"].mean(skipna=False)
     found = []
@@ -47,7 +50,7 @@ def stability(rows: pd.DataFrame) -> list[dict]:
                     "spearman": mean["mean"],
                     "spearman_low": mean["low"],
                     "spearman_high": mean["high"],
-                    "runs_apart": runs_apart(of_patterns),
+                    **runs_apart(of_patterns),
                 }
             )
     return found
@@ -61,7 +64,10 @@ def correlations(rows: pd.DataFrame) -> list[np.ndarray]:
     ]
 
 
-def runs_apart(values: list[np.ndarray]) -> float:
+def runs_apart(values: list[np.ndarray]) -> dict[str, float]:
     """Root of the mean variance between runs of the mean over images; NaN of one run, or where one is undefined."""
     means = np.array([of_runs.mean(axis=1) for of_runs in values])
-    return float(np.sqrt(means.var(axis=1, ddof=1).mean())) if means.shape[1] > 1 else np.nan
+    freedom = len(means) * (means.shape[1] - 1)
+    apart = np.sqrt(means.var(axis=1, ddof=1).mean()) if freedom else np.nan
+    low, high = (apart * np.sqrt(freedom / chdtri(freedom, p)) if freedom else np.nan for p in (0.025, 0.975))
+    return {"runs_apart": float(apart), "runs_apart_low": float(low), "runs_apart_high": float(high)}

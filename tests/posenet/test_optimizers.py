@@ -92,6 +92,9 @@ def test_stability_by_hand():
     assert mine["stable_low"] == pytest.approx(4 / (4 + 1.959964**2))  # Wilson's, of 4 of 4
     # variances between runs: of 0.5 and 0.7, 0.02; of 0.1 and 0.1, 0
     assert mine["runs_apart"] == pytest.approx(0.1)
+    # two degrees of freedom, whose chi-square has 7.378 and 0.0506 as its 97.5th and 2.5th percentiles
+    assert mine["runs_apart_low"] == pytest.approx(0.1 * (2 / 7.3778) ** 0.5, rel=1e-3)
+    assert mine["runs_apart_high"] == pytest.approx(0.1 * (2 / 0.050636) ** 0.5, rel=1e-3)
     assert mine["spearman"] == pytest.approx((0.6 + 0.1) / 2)
     assert np.isnan(theirs["runs_apart"])
     assert found["adam", EVERY]["stable"] == mine["stable"]
