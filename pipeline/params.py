@@ -168,10 +168,22 @@ class CountClip(Section):
     training: Counting
 
 
+class Descent(Section):
+    """Stochastic gradient descent in Adam's place, as the original authors' code has it (train_network.py).
+
+    learning_rate: theirs, a tenth of it from epoch `tenth_after` + 1 on.
+    """
+
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    tenth_after: Annotated[int, Field(ge=1)]
+
+
 class PosENetTraining(Section):
     """How the position networks are trained, at every scale."""
 
     weight_decay: Annotated[float, Field(ge=0)]
+    sgd: Descent
 
 
 Backbone = Literal["pixels", "vgg16", "resnet152", "squeezenet1_1"]
@@ -221,6 +233,8 @@ class Localize(Section):
     explained: Densities
     grid: Annotated[int, Field(ge=2, le=64)]
     shifts: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_distinct)]
+    turns: Annotated[list[Annotated[int, Field(ge=1, le=180)]], Field(min_length=1), AfterValidator(_distinct)]
+    zooms: Annotated[list[Annotated[int, Field(ge=1, le=400)]], Field(min_length=1), AfterValidator(_distinct)]
 
     @model_validator(mode="after")
     def _anchors_grow(self) -> Localize:

@@ -36,6 +36,7 @@ from pipeline.localize.paths import (
     test_name,
     training_metrics,
 )
+from pipeline.localize.places import places_table
 from pipeline.localize.scenes import KINDS, load
 from pipeline.localize.summaries import mean_with_interval
 from pipeline.params import Params, load_params
@@ -342,6 +343,7 @@ def main() -> str:
         "paired": paired_table(answers, params),
         "detection": detection_table(params),
         "masks": mask_table(answers, params),
+        "places": places_table(answers, params),
         "cost": cost_table(params),
     }
     for name, table in tables.items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, huber_loss, relu
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from pipeline import training
@@ -22,6 +23,7 @@ from pipeline.params import Params, load_params
 from pipeline.stage import run, write_json
 
 BOXES, SIDE = 500, 48  # random boxes, and pixels of the image that they lie in
+MATCHED, SHAPES = 40, 50  # images whose boxes are matched to anchors, and boxes in each
 
 
 def random_boxes(number: int, side: int) -> Tensor:
@@ -130,27 +132,93 @@ def huber() -> dict[str, float]:
     }
 
 
+def candidates(params: Params, anchors: Tensor) -> dict[str, int]:
+    """How many boxes an image has, corners at whole pixels: the document's exercise; and the detector's anchors.
+
+    A side of S pixels has S (S + 1) / 2 spans; a box is one of either side. 'apart_from_formula': boxes counted one by
+    one in an image of SIDE pixels, minus the formula.
+    """
+    edges = torch.arange(SIDE + 1)
+    spans = (edges[:, None] < edges).flatten()  # of all pairs of a first and a last edge
+    size = params.at_scale.shapes.resolution
+    return {
+        "boxes": (size * (size + 1) // 2) ** 2,
+        "apart_from_formula": int((spans[:, None] & spans).sum()) - (SIDE * (SIDE + 1) // 2) ** 2,
+        "anchors": len(anchors),
+    }
+
+
+def anchors_of(network: nn.Module, size: int) -> Tensor:
+    """Every anchor of a single-shot detector in an image of size x size pixels: x0, y0, x1, y1 [anchors, 4]."""
+    images = ImageList(torch.zeros(1, 1, size, size), [(size, size)])
+    with torch.no_grad():
+        maps = list(network.eval().backbone(images.tensors).values())
+    return network.anchor_generator(images, maps)[0]
+
+
+def greedy(overlaps: Tensor, least: float) -> Tensor:
+    """The true box that each anchor is given, -1 for none: int64 [anchors], of IoU [boxes, anchors].
+
+    The textbook's procedure (Zhang et al., 'Anchor Boxes'), written out: the largest IoU of all is taken, its box and
+    anchor are struck off, and so on until each box has an anchor; an anchor that is left is given the box with which
+    its IoU is largest, where that is at least `least`.
+    """
+    most, given = overlaps.max(dim=0)
+    given[most < least] = -1
+    left = overlaps.clone()
+    for _ in range(min(left.shape)):
+        box, anchor = divmod(int(left.argmax()), left.shape[1])
+        given[anchor] = box
+        left[box], left[:, anchor] = -1, -1
+    return given
+
+
+def matching(network: nn.Module, anchors: Tensor, params: Params) -> dict[str, float]:
+    """How a detector's own matcher assigns the boxes of random shapes, as wide as its anchors may be, to its anchors.
+
+    'otherwise': share of boxes whose anchors are others than by `greedy`; 'without_anchor': that have none;
+    'below_least': share of the matched anchors whose IoU with their box is below the least that is asked.
+    """
+    size, (smallest, *_, largest) = params.at_scale.shapes.resolution, params.localize.anchors
+    least = network.proposal_matcher.high_threshold
+    otherwise, without, below = [], [], []
+    for _ in range(MATCHED):
+        half = (smallest + (largest - smallest) * torch.rand(SHAPES, 1)) * size / 2
+        centres = half + torch.rand(SHAPES, 2) * (size - 2 * half)
+        overlaps = box_iou(torch.cat([centres - half, centres + half], dim=1), anchors)
+        given, by_hand = network.proposal_matcher(overlaps), greedy(overlaps, least)
+        boxes = torch.arange(SHAPES)[:, None]
+        mine, theirs = given == boxes, by_hand == boxes  # [boxes, anchors]
+        otherwise.append((mine != theirs).any(dim=1).double())
+        without.append((~mine.any(dim=1)).double())
+        below.append((overlaps[mine] < least).double())
+    names = ("otherwise", "without_anchor", "below_least")
+    return {k: torch.cat(v).mean().item() for k, v in zip(names, (otherwise, without, below), strict=True)}
+
+
 def twice(images: Tensor) -> Tensor:
     """Images [N, C, H, W] at twice their size, each pixel a square of four."""
     return images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
 def conv_layer(conv: nn.Conv2d) -> dict[str, float]:
-    """What a 3 x 3 conv layer of one channel, float64, makes of an image that is shifted, or of twice the size.
+    """What a 3 x 3 conv layer of one channel, float64, makes of an image that is shifted, turned, or of twice the size.
 
     'apart_when_shifted', of an image moved by 3 pixels, from its maps moved so; 'apart_when_scaled', from its maps at
-    twice the size, as a share of their spread (0: scale equivariant; 2 ** 0.5: unrelated); 'apart_behind_pooling',
-    from its maps themselves, where 2 x 2 pixels are averaged before the layer.
+    twice the size, as a share of their spread (0: scale equivariant; 2 ** 0.5: unrelated); 'apart_when_rotated', of an
+    image turned by 90 degrees, from its maps turned so, likewise; 'apart_behind_pooling', from its maps themselves,
+    where 2 x 2 pixels are averaged before the layer.
     """
     images = torch.rand(16, 1, 24, 24, dtype=torch.double)
     with torch.no_grad():
         maps, shifted, scaled = conv(images), conv(images.roll(3, dims=3)), conv(twice(images))
-        pooled = conv(avg_pool2d(twice(images), 2))
+        pooled, rotated = conv(avg_pool2d(twice(images), 2)), conv(images.rot90(dims=(2, 3)))
     expected = twice(maps)
     scaled = scaled[..., 1:-1, 1:-1]  # without the border that the enlarged maps have not
     return {
         "apart_when_shifted": (shifted[..., 3:] - maps[..., :-3]).abs().max().item(),
         "apart_when_scaled": ((scaled - expected).square().mean().sqrt() / expected.std()).item(),
+        "apart_when_rotated": ((rotated - maps.rot90(dims=(2, 3))).square().mean().sqrt() / maps.std()).item(),
         "apart_behind_pooling": (pooled - maps).abs().max().item(),
     }
 
@@ -166,6 +234,9 @@ def main() -> str:
         "huber": huber(),
         "conv_layer": conv_layer(nn.Conv2d(1, 8, 3).double()),
     }
+    detector = build("ssd", params).network
+    anchors = anchors_of(detector, params.at_scale.shapes.resolution)
+    found |= {"candidates": candidates(params, anchors), "matching": matching(detector, anchors, params)}
     write_json(METRICS / "definitions.json", found)
     return f"{sum(map(len, found.values()))} numbers"
 

@@ -2,10 +2,11 @@
 
     python -m pipeline.localize.explain
 
-Of the shapes study's networks, each on test images of its density, for the class that it chose; against networks with
-random weights: an image's control is the mean over those of 10 (LIME: of 2) that gave it a map; of 'deletion' and
-'insertion', which ask the trained network 20 times, it is one of these, in turn. Intervals are 95%, over images, and of
-'random' and 'gain' over networks too: Wilson's of 'pointing', a share, over images only; else Student's.
+Of the shapes study's networks, each on test images of its density, for the class that it chose; CAM and Grad-CAM also
+for the other class, on the same images. Against networks with random weights: an image's control is the mean over those
+of 10 (LIME: of 2) that gave it a map; of 'deletion' and 'insertion', which ask the trained network 20 times, it is one
+of these, in turn. Intervals are 95%, over images, and of 'random' and 'gain' over networks too: Wilson's of 'pointing',
+a share, over images only; else Student's.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from pipeline.stage import run, write_bytes, write_json
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 MEASURES = (*heat.location_measures("chosen"), "deletion", "insertion")
+# of the heat of both classes on one image
+BOTH = ("follows_class", "other_class_specificity")
 SHOWN = 6  # images of the sheet of pictures
 
 
@@ -92,6 +95,42 @@ def measure(
     return pd.DataFrame(rows, columns=["image", "method", *MEASURES])
 
 
+def both_classes(
+    scenes: Scenes, chosen: Tensor, maps: dict[str, np.ndarray], of_other: dict[str, np.ndarray]
+) -> pd.DataFrame:
+    """One row an image and method: whether heat follows the class that it is asked for, on one image.
+
+    maps: energies [N, H, W] by method for the chosen class, of_other for the other one. Heat on a kind is in multiples
+    of the kind's share of the image.
+
+    follows_class              heat on a kind in its own class' map minus in the other's, mean of the two kinds
+    other_class_specificity    in the other class' map, heat on its own kind minus heat on the chosen kind
+
+    Undefined (NaN) where either map is empty; an image without a pixel of either kind has no row.
+    """
+    rows = []
+    for method in of_other:
+        for i, (key, shapes) in enumerate(zip(scenes.keys, scenes.shapes, strict=True)):
+            mine, others = maps[method][i], of_other[method][i]
+            mask = shapes.mask(mine.shape[-1])
+            own, other = [mask == label for label in ((SQUARE, CIRCLE), (CIRCLE, SQUARE))[int(chosen[i])]]
+            if not own.any() or not other.any():
+                continue
+            row = {"image": key, "method": method, **dict.fromkeys(BOTH, np.nan)}
+            if mine.any() and others.any():
+                own_moves = heat_on(own, mine) - heat_on(own, others)
+                other_moves = heat_on(other, others) - heat_on(other, mine)
+                row["follows_class"] = (own_moves + other_moves) / 2
+                row["other_class_specificity"] = heat_on(other, others) - heat_on(own, others)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["image", "method", *BOTH])
+
+
+def heat_on(kind: np.ndarray, energy: np.ndarray) -> float:
+    """Share of a map's energy [H, W] on a kind's pixels, bool [H, W], over their share of the image."""
+    return energy[kind].sum() / kind.mean()
+
+
 def turn(method: str, i: int) -> int:
     """The first draw whose map of image number i may be tested.
 
@@ -101,8 +140,11 @@ def turn(method: str, i: int) -> int:
     return i % (heat.RANDOM_LIME if method == "lime" else heat.RANDOM_NETWORKS // 2)
 
 
-def explain(density: int, params: Params) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
-    """What `measure` gives of {'trained', 'random'}, the latter by 'draw'; and the first heat maps, for the figures."""
+def explain(
+    density: int, params: Params
+) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+    """What `measure`, and `both_classes`, give of {'trained', 'random'}, the latter by 'draw'; and the first heat maps,
+    for the figures."""
     device = training.device()
 
     def build() -> nn.Module:
@@ -119,19 +161,26 @@ def explain(density: int, params: Params) -> tuple[dict[str, pd.DataFrame], dict
     given = (trained, scenes, inputs, chosen)
     maps = heat_maps(trained, inputs, chosen, params)
     tables = {"trained": measure(*given, maps, params.seed)}
+    of_other = heat_maps(trained, inputs, 1 - chosen, params, with_lime=False)
+    both = {"trained": both_classes(scenes, chosen, maps, of_other)}
+    pictures |= {f"other class/{method}": energy[:SHOWN].astype(np.float32) for method, energy in of_other.items()}
     pictures |= {f"trained/{method}": energy[:SHOWN].astype(np.float32) for method, energy in maps.items()}
     tested: set[tuple[str, str]] = set()
-    parts = []
+    parts, of_both = [], []
     for draw, network in heat.untrained(build, params.seed, f"localize/explain/{density}"):
         maps = heat_maps(network, inputs, chosen, params, with_lime=draw < heat.RANDOM_LIME)
         parts.append(measure(*given, maps, params.seed, draw, tested).assign(draw=draw))
+        of_other = heat_maps(network, inputs, 1 - chosen, params, with_lime=False)
+        of_both.append(both_classes(scenes, chosen, maps, of_other).assign(draw=draw))
         if not draw:
             pictures |= {f"random/{method}": energy[:SHOWN].astype(np.float32) for method, energy in maps.items()}
-    tables["random"] = pd.concat(parts)
-    return tables, {f"{density}/{name}": values for name, values in pictures.items()}
+    tables["random"], both["random"] = pd.concat(parts), pd.concat(of_both)
+    return tables, both, {f"{density}/{name}": values for name, values in pictures.items()}
 
 
-def summarise(tables: dict[str, pd.DataFrame], network: str, images: int) -> list[dict]:
+def summarise(
+    tables: dict[str, pd.DataFrame], network: str, images: int, measures: tuple[str, ...] = MEASURES
+) -> list[dict]:
     """One row a method and measure: its mean, with random weights beside it, and by how much the first is more.
 
     tables: of `explain`. {name}_images, _draws, _maps: how many images, networks and maps are behind a number.
@@ -139,7 +188,7 @@ def summarise(tables: dict[str, pd.DataFrame], network: str, images: int) -> lis
     rows = []
     by_method = {state: dict(iter(table.groupby("method", sort=False))) for state, table in tables.items()}
     for method, trained in by_method["trained"].items():
-        for name in MEASURES:
+        for name in measures:
             mine = trained.set_index("image")[name]
             control = by_method["random"][method].pivot_table(index="image", columns="draw", values=name, dropna=False)
             share = name == "pointing"
@@ -163,8 +212,10 @@ def main() -> str:
     training.configure(params.seed, "localize/explain", params.threads)
     rows, pictures, numbers = [], {}, {}
     for density in tqdm(params.localize.explained, "localize/explain", disable=None, leave=False):
-        tables, shown = explain(density, params)
-        rows += summarise(tables, network_of(density), params.at_scale.localize.explained_images)
+        tables, both, shown = explain(density, params)
+        images = params.at_scale.localize.explained_images
+        rows += summarise(tables, network_of(density), images)
+        rows += summarise(both, network_of(density), images, BOTH)
         pictures |= shown
     for row in rows:
         values = {name: value for name, value in row.items() if name not in ("network", "method", "measure")}

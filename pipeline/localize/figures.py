@@ -148,9 +148,11 @@ def heat_sheet(density: int) -> None:
     maps = safetensors.numpy.load(HEAT_MAPS.read_bytes())
     pixels, chosen = maps[f"{density}/pixels"], maps[f"{density}/chosen"]
     columns = [
-        name.split("/", 1)[1] for name in sorted(maps) if name.startswith(f"{density}/") and name.count("/") == 2
+        name.split("/", 1)[1]
+        for state in ("trained", "random")
+        for name in sorted(maps)
+        if name.startswith(f"{density}/{state}/")
     ]
-    columns.sort(key=lambda name: name.startswith("random"))
     layout = {"nrows": len(pixels), "ncols": 1 + len(columns), "squeeze": False}
     with figure(
         FIGURES / f"heat_maps_{density}.png", figsize=(1.25 * (1 + len(columns)), 1.4 * len(pixels)), **layout
@@ -169,6 +171,28 @@ def heat_sheet(density: int) -> None:
                 ax.contour(image, [127], colors="w", linewidths=0.4)
                 if not row:
                     ax.set_title(name.replace("/", "\n"), fontsize=7, loc="center")
+
+
+def both_sheet(density: int) -> None:
+    """Heat for either class on the same scenes, by every method that was asked for both."""
+    maps = safetensors.numpy.load(HEAT_MAPS.read_bytes())
+    pixels, chosen = maps[f"{density}/pixels"], maps[f"{density}/chosen"]
+    methods = [name.split("/", 2)[2] for name in sorted(maps) if name.startswith(f"{density}/other class/")]
+    columns = [(method, kind) for method in methods for kind in (0, 1)]
+    size = (1.25 * (1 + len(columns)), 1.4 * len(pixels))
+    layout = {"nrows": len(pixels), "ncols": 1 + len(columns), "squeeze": False}
+    with figure(FIGURES / f"heat_both_{density}.png", figsize=size, **layout) as (_, axes):
+        for row, image in enumerate(pixels):
+            for ax in axes[row]:
+                ax.axis("off")
+            axes[row, 0].imshow(image, cmap="gray")
+            axes[row, 0].set_title(f"chosen: {('square', 'circle')[chosen[row]]}", fontsize=7, loc="center")
+            for ax, (method, kind) in zip(axes[row, 1:], columns, strict=True):
+                state = "trained" if kind == chosen[row] else "other class"
+                ax.imshow(maps[f"{density}/{state}/{method}"][row], cmap=SEQUENTIAL, vmin=0)
+                ax.contour(image, [127], colors="w", linewidths=0.4)
+                if not row:
+                    ax.set_title(f"{method}\nfor {('square', 'circle')[kind]}", fontsize=7, loc="center")
 
 
 def explanations(rows: pd.DataFrame, network: str) -> None:
@@ -271,10 +295,12 @@ def units(found: pd.DataFrame, ablated: pd.DataFrame) -> None:
 
 
 def shifts(rows: pd.DataFrame) -> None:
-    """How many decisions change when the scene moves."""
+    """How many decisions change when the scene moves, turns or grows, and how far it changes itself."""
     ways = list(dict.fromkeys(rows["way"]))
     titles = {"rolled": "Rolled: nothing is lost", "cut": "Cut: what leaves is gone"}
-    with figure(FIGURES / "shifts.png", ncols=len(ways), figsize=(4.6 * len(ways), 3.9), sharey=True) as (
+    titles |= {"turned": "Turned, both ways", "zoomed": "Enlarged and reduced"}
+    units = {"turned": "degrees", "zoomed": "percent"}
+    with figure(FIGURES / "shifts.png", ncols=len(ways), figsize=(4.2 * len(ways), 3.9), sharey=True) as (
         drawing,
         axes,
     ):
@@ -283,9 +309,13 @@ def shifts(rows: pd.DataFrame) -> None:
                 COLOURS, rows[rows["way"] == way].groupby("padding", sort=False), strict=False
             ):
                 band(ax, these["shift"], these, "changed", {"color": colour, "label": f"{padding} padding"})
-            ax.set(title=titles[way], xlabel="pixels moved by")
-        axes[0].set(ylabel="decisions changed")
-        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+            of_scene = rows[(rows["way"] == way) & (rows["padding"] == "zeros")]
+            band(ax, of_scene["shift"], of_scene, "shapes_lost", {"color": GREY, "ls": ":", "label": "shapes lost"})
+            pixels = {"color": "#000000", "ls": ":", "label": "pixels, of another scene's distance"}
+            band(ax, of_scene["shift"], of_scene, "pixels_apart", pixels)
+            ax.set(title=titles[way], xlabel=units.get(way, "pixels moved by"))
+        axes[0].set(ylabel="decisions changed, and scenes")
+        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
 def main() -> str:
@@ -297,6 +327,7 @@ def main() -> str:
     explained = params.localize.explained
     for density in explained:
         heat_sheet(density)
+        both_sheet(density)
     explained_by = read("explanations")
     for network in dict.fromkeys(explained_by["network"]):
         explanations(explained_by, network)
@@ -304,7 +335,7 @@ def main() -> str:
     read_outs(read("readout"))
     units(read("units"), read("ablations"))
     shifts(read("shifts"))
-    return f"{7 + 2 * len(explained)} figures"
+    return f"{7 + 3 * len(explained)} figures"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import stdtrit
 
-from pipeline.posenet.paths import ALL, TESTS
+from pipeline.posenet.paths import ALL, SMOOTH, TESTS
 
 CLAIMS = {
     "position is read": "the correlation with the pattern is above 0 (section 3.1)",
@@ -30,6 +30,8 @@ CLAIMS = {
     "test image - black": "the natural test image scores higher than the black one (section 3.1)",
     "test image - white": "the natural test image scores higher than the white one (section 3.1)",
     "test image - noise": "the natural test image scores higher than the noise image (section 3.1)",
+    "natural - smooth": "held-out images score higher than without their texture (section 3.1)",
+    "test image - natural": "the natural test image scores higher than held-out images (section 4)",
     "zeros - reflect": "zero padding of the backbone gives more position than reflection (Islam et al. 2020)",
     "zeros - circular": "zero padding of the backbone gives more position than circular padding (Islam et al. 2020)",
 }
@@ -61,8 +63,8 @@ def interval(values: np.ndarray) -> dict[str, float]:
 class Comparison:
     """One difference: `larger` should be above `smaller`, or above 0 where that is None.
 
-    image: the test image on which `smaller` is taken; and of_image that on which `larger` is; None for the held-out
-    ones. in_headline: of the questions that overlap, one.
+    image: the test image on which `smaller` is taken, or SMOOTH; and of_image that on which `larger` is; None for the
+    held-out ones. in_headline: of the questions that overlap, one.
     """
 
     claim: str
@@ -105,6 +107,8 @@ def comparisons(keys: list[Key], kernel_sizes: list[int], paddings: list[int]) -
             for image in artificial:
                 yield Comparison(f"natural - {image}", own, own, image, in_headline=usual)
                 yield Comparison(f"test image - {image}", own, own, image, natural, in_headline=usual)
+            yield Comparison("natural - smooth", own, own, SMOOTH, in_headline=usual)
+            yield Comparison("test image - natural", own, own, None, natural, in_headline=usual)
         if padding_mode == "zeros":
             yield from ask(f"{state} - pixels", own, pixels)
             for other in ("reflect", "circular"):
@@ -119,11 +123,17 @@ def verdict(low: float, high: float) -> str:
     return "holds" if low > 0 else "reversed" if high < 0 else "undecided"
 
 
+def size(low: float, high: float) -> tuple[float, float]:
+    """The interval of a difference without its sign, for statements that have none: 'affects'."""
+    return max(low, -high, 0.0), max(-low, high)
+
+
 def measured(asked: Comparison, patterns: list[str], held_out: Maps, tests: dict[str, Maps]) -> list[dict]:
     """A row for each pattern, and one for their mean, which is undefined where one of them is."""
 
     def of(key: Key, image: str | None, name: str) -> np.ndarray:
-        return held_out[key, name] if image is None else tests[image][key, name]  # a test image is one: [runs, 1]
+        # a test image is one: [runs, 1]; those without texture are the held-out ones, in their order
+        return held_out[key, name] if image is None else tests[image][key, name]
 
     differences = {}
     for name in patterns:
@@ -134,6 +144,7 @@ def measured(asked: Comparison, patterns: list[str], held_out: Maps, tests: dict
     rows = []
     for name, values in differences.items():
         found = interval(values)
+        least, most = size(found["low"], found["high"])
         rows.append(
             {
                 "claim": asked.claim,
@@ -143,6 +154,9 @@ def measured(asked: Comparison, patterns: list[str], held_out: Maps, tests: dict
                 "difference": found["mean"],
                 "low": found["low"],
                 "high": found["high"],
+                "size": abs(found["mean"]),
+                "size_low": least,
+                "size_high": most,
                 "verdict": verdict(found["low"], found["high"]),
                 "undefined": int(np.isnan(values).sum()),
                 "in_headline": asked.in_headline,

@@ -4,7 +4,8 @@
 
 The document has one training run of each network and one test image, a bear; here several runs, and images that
 were held out, so that numbers have intervals. Each is there twice: as training reads it ('adam', as published), and
-as the least squares do ('optimum', whose intervals cover images alone: it has one run).
+as the least squares do ('optimum', whose intervals cover images alone: it has one run). Gradient descent, which the
+original's authors used, is beside Adam in optimizers.json, on the networks of Table 2.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ from pipeline import training
 from pipeline.params import Params, load_params
 from pipeline.posenet.comparisons import CLAIMS, Key, Maps, comparisons, interval, measured
 from pipeline.posenet.network import Cell, PosENets
+from pipeline.posenet.optimizers import stability
 from pipeline.posenet.paths import (
     ADAM,
     ALL,
+    DESCENTS,
+    FIRST,
     HELD_OUT,
     IMAGES,
     MAPS,
     PLOTS,
     READINGS,
     SCORES,
+    SMOOTH,
     TESTS,
     features_path,
     weights_path,
@@ -40,7 +45,7 @@ from pipeline.posenet.paths import (
 from pipeline.posenet.patterns import pattern
 from pipeline.posenet.published import DOUBTFUL, table_2
 from pipeline.posenet.scores import score_maps
-from pipeline.posenet.train import build, variants
+from pipeline.posenet.train import build, has_zeros, variants
 from pipeline.stage import run, write_bytes, write_json
 
 AT_ONCE = 64  # images
@@ -118,7 +123,8 @@ def main() -> str:
     training.configure(params.seed, "posenet/evaluate", params.threads)
     device = training.device()
     held = [f"{HELD_OUT}/{n:05d}" for n in range(len(np.load(IMAGES / "held_out.npy", mmap_mode="r")))]
-    names = [*held, *TESTS]
+    smooth = [name.replace(HELD_OUT, SMOOTH) for name in held]
+    names = [*held, *smooth, *TESTS]
 
     parts, drawn_maps = [], {}
     for reading, (backbone, variant) in tqdm(
@@ -131,7 +137,7 @@ def main() -> str:
         if maps:
             parts.append(scores(maps, names, reading=reading, backbone=backbone, variant=variant))
         drawn_maps |= {
-            f"{reading}/{backbone}/{variant}/{cell.name}": drawn[len(held)]  # of the natural test image
+            f"{reading}/{backbone}/{variant}/{cell.name}": drawn[-len(TESTS)]  # of the natural test image
             for cell, drawn in maps.items()
             if cell.run == 0
         }
@@ -148,8 +154,30 @@ def main() -> str:
             found[name] += [{"reading": reading, **row} for row in more]
     for name, more in found.items():
         write_json(PLOTS / f"{name}.json", more)
+    beside = beside_adam(held, len(names), params, device)
+    as_published = (rows["reading"] == ADAM) & rows["image"].isin(held) & rows["variant"].map(has_zeros)
+    as_published &= (rows["inputs"] == ALL) & (rows["kernel"] == 3) & (rows["padding"] == 0)
+    write_json(PLOTS / "optimizers.json", stability(pd.concat([rows[as_published], *beside], ignore_index=True)))
     write_json("metrics/posenet.json", headline(found["table2"], found["comparisons"], settings.patterns, rows))
     return f"{len(rows):,} maps of {len(parts)} sets of position networks scored"
+
+
+def beside_adam(held: list[str], tested: int, params: Params, device: torch.device) -> list[pd.DataFrame]:
+    """Scores on held-out images of Table 2's networks with their first weights, and as gradient descent leaves them.
+
+    tested: how many images, held-out ones first, are at the end of the features.
+    """
+    parts = []
+    for reading, (backbone, variant) in product((FIRST, *DESCENTS), variants(params)):
+        if not has_zeros(variant):
+            continue
+        network = build(backbone, variant, reading, params)
+        if reading != FIRST:
+            training.load_weights(weights_path(backbone, variant, reading), network)
+        features = np.load(features_path(backbone, variant), mmap_mode="r")[-tested:][: len(held)]
+        maps = predictions(network.to(device), features)
+        parts.append(scores(maps, held, reading=reading, backbone=backbone, variant=variant))
+    return parts
 
 
 def analyse(rows: pd.DataFrame, held: list[str], params: Params) -> dict[str, list[dict]]:
@@ -162,8 +190,9 @@ def analyse(rows: pd.DataFrame, held: list[str], params: Params) -> dict[str, li
     tests: dict[str, Maps] = {}
     published = table_2() if rows["reading"].iloc[0] == ADAM else {}
     table = beside_published(held_out_rows, published)
-    for image in TESTS:
-        these = {measure: by_network(rows[rows["image"] == image], measure) for measure in measures}
+    for image in (SMOOTH, *TESTS):
+        shown = rows["image"].str.startswith(f"{SMOOTH}/") if image == SMOOTH else rows["image"] == image
+        these = {measure: by_network(rows[shown], measure) for measure in measures}
         tests[image] = these["spearman"]
         table += beside_published(summarise(these, image), published)
     asked = comparisons([key for key, _ in by_measure["spearman"]], settings.kernel_sizes, settings.paddings)

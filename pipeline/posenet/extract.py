@@ -4,8 +4,8 @@
 
 Once to disk, in the form that position is read from: training never runs the backbone again. A variant is
 'trained-zeros', 'random-circular' and so on; of the pixels alone, 'raw' (0..255, as the reproduction's code) or
-'normalised'. Rows are the images to train on, those held out, and the tests. A run that was killed continues at
-the image where it was.
+'normalised'. Rows are the images to train on, those held out, the same without texture, and the tests. A run that was
+killed continues at the image where it was.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.posenet.paths import IMAGES, features_path, layers_path
 from pipeline.posenet.variants import variants_of, weights_of
 from pipeline.stage import run, write_json
 
-SPLITS = ("train", "held_out", "test")
+SPLITS = ("train", "held_out", "smooth", "test")
 CALIBRATION = 32  # images that give a random network's batch normalisations their statistics
 AT_ONCE = {"cpu": 16, "cuda": 64, "mps": 32}
 

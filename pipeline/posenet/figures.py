@@ -2,7 +2,7 @@
 
     python -m pipeline.posenet.figures
 
-Six figures for each reading, 'adam' (as published) and 'optimum', in a folder of its name.
+Seven figures for each reading, 'adam' (as published) and 'optimum', in a folder of its name.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pipeline.posenet.paths import (
     MAPS,
     PLOTS,
     READINGS,
+    SMOOTH,
     TESTS,
     layers_path,
 )
@@ -32,7 +33,8 @@ from pipeline.posenet.scores import score
 from pipeline.shards import process_pool
 from pipeline.stage import run
 
-SHOWN = (HELD_OUT, *TESTS)
+SHOWN = (HELD_OUT, SMOOTH, *TESTS)
+OF_KERNELS = ("H", "G")  # Figs. 4 and 5: the text has H, the captions G
 PADDING_MODES = ("zeros", "reflect", "circular")
 
 
@@ -101,7 +103,8 @@ def table(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
                 if network in published:
                     ax.plot(these["published_spearman"].astype(float), at, "D", ms=5, mfc="w", mec=colour, zorder=3)
             ax.set(title=f"{name}, {NAMES[name]}", xlim=(-1.03, 1.03), xlabel="Spearman's correlation")
-            ax.set_yticks(range(len(SHOWN)), [f"{image} images" if image == HELD_OUT else image for image in SHOWN])
+            labels = {HELD_OUT: "held-out images", SMOOTH: "... without texture"}
+            ax.set_yticks(range(len(SHOWN)), [labels.get(image, image) for image in SHOWN])
         axes[0][0].invert_yaxis()
         handles, labels = axes[0][0].get_legend_handles_labels()
         if published:
@@ -128,14 +131,15 @@ def sheet_of_maps(out: Path, maps: dict[str, np.ndarray], networks: list[str], p
 def sheet_of_kernels(
     out: Path, maps: dict[str, np.ndarray], networks: list[str], kernels: list[int], paddings: list[int], name: str
 ) -> None:
-    """Figs. 4 and 5 as maps: one pattern, from the natural test image, by kernel size and by padding."""
+    """Figs. 4 and 5 as maps: one pattern, and what is drawn of it, by kernel size and by padding."""
     networks = as_published(networks)
     cells = [(kernel, 0) for kernel in sorted(kernels)] + [(3, padding) for padding in sorted(paddings)]
-    size = (1.45 * len(cells), 1.75 * len(networks) + 0.3)
-    layout = {"nrows": len(networks), "ncols": len(cells), "figsize": size, "squeeze": False}
-    with figure(out / "kernel_maps.png", **layout) as (drawing, axes):
+    size = (1.45 * (len(cells) + 1), 1.75 * len(networks) + 0.3)
+    layout = {"nrows": len(networks), "ncols": len(cells) + 1, "figsize": size, "squeeze": False}
+    with figure(out / f"kernel_maps_{name}.png", **layout) as (drawing, axes):
         for row, network in zip(axes, networks, strict=True):
-            for ax, (kernel, padding) in zip(row, cells, strict=True):
+            picture(row[0], pattern(name, 28), f"{name}, should be")
+            for ax, (kernel, padding) in zip(row[1:], cells, strict=True):
                 drawn = maps.get(f"{out.name}/{network}/{ALL}/{name}/kernel{kernel}-padding{padding}/run0")
                 ax.axis("off")
                 if drawn is not None:  # not all are solved
@@ -246,11 +250,13 @@ def sheets(reading: str) -> int:
     out.mkdir(parents=True, exist_ok=True)
     table(out, rows, settings.patterns)
     sheet_of_maps(out, maps, networks, settings.patterns)
-    sheet_of_kernels(out, maps, networks, settings.kernel_sizes, settings.paddings, settings.patterns[0])
+    drawn = [name for name in OF_KERNELS if name in settings.patterns]
+    for name in drawn:
+        sheet_of_kernels(out, maps, networks, settings.kernel_sizes, settings.paddings, name)
     kernels_and_paddings(out, cells, settings.kernel_sizes, settings.paddings, settings.patterns)
     layers(out, cells, settings.patterns)
     padding_modes(out, cells, settings.patterns)
-    return 6
+    return 5 + len(drawn)
 
 
 def main() -> str:

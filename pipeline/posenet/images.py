@@ -7,10 +7,10 @@ Otherwise DUTS-TE, as published, or any folder of images:
 
     dvc exp run -S source=published -S sources.published.posenet.images=photographs/
 
-Every image is resized to one size, its sides' ratio not kept (section 2.4). Three files, uint8 [N, 3, S, S]:
-train.npy, held_out.npy, and test.npy with the natural one (published: a bear), black, white and noise. All are
-upright, rows from top to bottom. The reproduction's code exchanges rows and columns of the images that it tests,
-and not of those that it trains on; `posenet.transpose_test` does so too.
+Every image is resized to one size, its sides' ratio not kept (section 2.4). Four files, uint8 [N, 3, S, S]:
+train.npy, held_out.npy, smooth.npy with the held-out ones without their texture, and test.npy with the natural one
+(published: a bear), black, white and noise. All are upright, rows from top to bottom. The reproduction's code exchanges
+rows and columns of the images that it tests, and not of those that it trains on; `posenet.transpose_test` does so too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -33,6 +34,7 @@ from pipeline.stage import UserError, replacing, run, write_json
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 Image.MAX_IMAGE_PIXELS = 200_000_000  # above twice as many, Pillow takes an image for a decompression bomb
+PASSES, GREYS = 3, 40  # of the filter that takes texture away; grey levels within which it evens out
 
 Read = Callable[[str], bytes | None]
 
@@ -133,6 +135,21 @@ def four_tests(natural: np.ndarray, noise: np.ndarray | None, seed: int) -> np.n
     return np.stack([natural, np.zeros_like(natural), np.full_like(natural, 255), noise])
 
 
+def without_texture(pixels: np.ndarray) -> np.ndarray:
+    """Images uint8 [N, 3, S, S] in which near pixels of similar grey are evened out, and edges stay.
+
+    By a bilateral filter (Tomasi and Manduchi, 1998), several times over.
+    """
+    side = pixels.shape[-1]
+    smooth = []
+    for image in pixels:
+        drawn = np.ascontiguousarray(image.transpose(1, 2, 0))
+        for _ in range(PASSES):
+            drawn = cv2.bilateralFilter(drawn, d=-1, sigmaColor=GREYS, sigmaSpace=side / 32)
+        smooth.append(drawn.transpose(2, 0, 1))
+    return np.stack(smooth)
+
+
 def save(name: str, pixels: np.ndarray) -> None:
     with replacing(IMAGES / f"{name}.npy") as partial_path, partial_path.open("wb") as file:
         np.save(file, np.ascontiguousarray(pixels))
@@ -165,6 +182,7 @@ def main() -> str:
             f"held_out = {scale.held_out}; more are needed than are held out"
         )
     save("held_out", pixels[: scale.held_out])
+    save("smooth", without_texture(pixels[: scale.held_out]))
     save("train", pixels[scale.held_out :])
     tests = four_tests(natural, noise, params.seed)
     save("test", tests.swapaxes(2, 3) if params.posenet.transpose_test else tests)

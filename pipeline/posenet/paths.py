@@ -9,8 +9,11 @@ IMAGES = DATA / "images"
 FEATURES = DATA / "features"
 TESTS = ("natural", "black", "white", "noise")  # the document's images, in test.npy's order
 HELD_OUT = "held-out"
+SMOOTH = "smooth"  # the held-out images without their texture
 ALL = "all"  # layers together
 ADAM, OPTIMUM = READINGS = ("adam", "optimum")  # position as training reads it, and by least squares
+FIRST = "first weights"  # before any training
+SGD, SGD_ORIGINAL = DESCENTS = ("sgd", "sgd-original")  # at Adam's learning rate, and at the original authors'
 COUNTER = "counter"  # the backbone that is the shapes study's network
 SCORES = DATA / "scores.parquet"  # of every prediction
 MAPS = DATA / "maps.safetensors"  # predictions for the figures

@@ -21,17 +21,21 @@ def score(prediction: np.ndarray, target: np.ndarray) -> tuple[float | None, flo
 
 
 def score_maps(predictions: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `score`, of many maps [..., H, W] against one target [H, W]; NaN where undefined."""
+    """As `score`, of many maps [..., H, W] against one target [H, W]; NaN where undefined.
+
+    So is the correlation of a map that is not finite, as training leaves it that diverges; its error is not finite.
+    """
     from scipy.stats import rankdata  # a second's import, which stages that score nothing need not wait for
 
     shape = predictions.shape[:-2]
-    most, least = predictions.max(axis=(-2, -1)), predictions.min(axis=(-2, -1))
-    constant = most - least <= CONSTANT * np.maximum(np.maximum(most, -least), 1)
-    ranks = rankdata(predictions.reshape(*shape, -1), axis=-1)
-    true = rankdata(target)
-    ranks = ranks - ranks.mean(axis=-1, keepdims=True)
-    true = true - true.mean()
-    spread = np.sqrt((ranks**2).sum(axis=-1) * (true**2).sum())
-    with np.errstate(invalid="ignore"):
-        spearman = np.where((spread > 0) & ~constant, (ranks @ true) / spread, np.nan)
-    return np.clip(spearman, -1, 1), np.abs(predictions - target).mean(axis=(-2, -1))
+    with np.errstate(invalid="ignore", over="ignore"):
+        most, least = predictions.max(axis=(-2, -1)), predictions.min(axis=(-2, -1))
+        varies = most - least > CONSTANT * np.maximum(np.maximum(most, -least), 1)
+        ranks = rankdata(predictions.reshape(*shape, -1), axis=-1)
+        true = rankdata(target)
+        ranks = ranks - ranks.mean(axis=-1, keepdims=True)
+        true = true - true.mean()
+        spread = np.sqrt((ranks**2).sum(axis=-1) * (true**2).sum())
+        defined = (spread > 0) & varies & np.isfinite(most) & np.isfinite(least)
+        spearman = np.where(defined, (ranks @ true) / spread, np.nan)
+        return np.clip(spearman, -1, 1), np.abs(predictions - target).mean(axis=(-2, -1))

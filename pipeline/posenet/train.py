@@ -9,11 +9,16 @@ document has one.
 And each cell's optimum in closed form, the least squares on the same images. Training as published may not come near
 it: Adam's steps are of one size whatever the scale of the features, which differs between networks by a factor of 30
 and more. What features hold, and what this training reads from them, are two questions.
+
+The networks of Table 2 are also trained by stochastic gradient descent, as the original's authors did (section 2.4),
+from the same first weights and on the same batches: at Adam's learning rate, and at that of the authors' own code
+(github.com/SenJia/Position-Information, train_network.py).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -29,10 +34,13 @@ from pipeline.posenet.paths import (
     ADAM,
     ALL,
     COUNTER,
+    DESCENTS,
+    FIRST,
     IMAGES,
     METRICS,
     OPTIMUM,
     PLOTS,
+    SGD,
     features_path,
     layers_path,
     weights_path,
@@ -50,15 +58,20 @@ def variants(params: Params) -> list[tuple[str, str]]:
     return [(backbone, variant) for backbone in backbones for variant in variants_of(backbone, params)]
 
 
+def has_zeros(variant: str) -> bool:
+    """Whether a variant is padded as its backbone was trained; pixels have no padding."""
+    return not variant.endswith(("reflect", "circular"))
+
+
 def build(backbone: str, variant: str, reading: str, params: Params) -> PosENets:
     """The position networks of a backbone, as they begin; reading: 'adam', or 'optimum', which has one run.
 
     The whole grid as the document has it, on features with zero padding; on those with another, which only the
-    comparison with zeros needs, all layers by 3 x 3 kernels without padding.
+    comparison with zeros needs, and for gradient descent, all layers by 3 x 3 kernels without padding.
     """
-    settings, runs = params.posenet, params.at_scale.posenet.runs if reading == ADAM else 1
+    settings, runs = params.posenet, 1 if reading == OPTIMUM else params.at_scale.posenet.runs
     channels = json.loads(layers_path(backbone).read_text())
-    if variant.endswith(("reflect", "circular")):
+    if reading in (FIRST, *DESCENTS) or not has_zeros(variant):
         cells = grid([], settings.patterns, [3], [0], runs)
     else:
         cells = grid(channels, settings.patterns, settings.kernel_sizes, settings.paddings, runs)
@@ -66,6 +79,35 @@ def build(backbone: str, variant: str, reading: str, params: Params) -> PosENets
         read = {**channels, ALL: sum(channels.values())}
         cells = [cell for cell in cells if read[cell.inputs] * cell.kernel**2 <= MOST_INPUTS]
     return PosENets(cells, channels, params.seed)
+
+
+def learning_rates(reading: str, params: Params) -> list[float]:
+    """Of gradient descent, one an epoch."""
+    settings, scale = params.posenet.training.sgd, params.at_scale.posenet
+    if reading == SGD:
+        return [scale.learning_rate] * scale.epochs
+    return [settings.learning_rate * (1 if epoch < settings.tenth_after else 0.1) for epoch in range(scale.epochs)]
+
+
+def descend(
+    network: PosENets, features: Tensor, rates: list[float], order: Callable[[int], Tensor], params: Params
+) -> None:
+    """Train by stochastic gradient descent on features [N, channels, S, S]; order: of an epoch's images [N].
+
+    Where it diverges, the weights are not finite.
+    """
+    settings, batch_size = params.posenet.training, params.at_scale.posenet.batch_size
+    momentum = settings.sgd.momentum
+    optimizer = torch.optim.SGD(network.parameters(), rates[0], momentum, weight_decay=settings.weight_decay)
+    with torch.no_grad():
+        wanted = targets(network(features[:1].float()))
+    for epoch, rate in enumerate(rates):
+        optimizer.param_groups[0]["lr"] = rate
+        for batch in range(max(len(features) // batch_size, 1)):
+            chosen = order(epoch)[batch * batch_size :][:batch_size]
+            optimizer.zero_grad()
+            errors(network(features[chosen].float()), wanted).sum().backward()
+            optimizer.step()
 
 
 def main() -> str:
@@ -126,10 +168,14 @@ def main() -> str:
         curve = training.learning_curve(history.steps[place * steps : (place + 1) * steps])
         curves.append(curve.assign(backbone=backbone, variant=variant))
     write_bytes(PLOTS / "training.csv", pd.concat(curves).to_csv(index=False).encode())
-    for place, (backbone, variant) in enumerate(tqdm(names, "posenet/optimum", disable=None, leave=False)):
+    for place, (backbone, variant) in enumerate(tqdm(names, "posenet/optimum, sgd", disable=None, leave=False)):
         best = build(backbone, variant, OPTIMUM, params).to(device)
         solve(best, features(place).float())
         training.save_weights(weights_path(backbone, variant, OPTIMUM), best)
+        for reading in DESCENTS if has_zeros(variant) else ():
+            descended = build(backbone, variant, reading, params).to(device)
+            descend(descended, features(place), learning_rates(reading, params), order, params)
+            training.save_weights(weights_path(backbone, variant, reading), descended)
     cells = sum(weight.shape[0] for network in networks for weight in network.weights.values())
     last = {"/".join(name): curve["loss"].iloc[-1] for name, curve in zip(names, curves, strict=True)}
     write_json(METRICS / "training.json", {"cells": cells, "steps": steps, "images": images, "loss": last})

@@ -65,6 +65,31 @@ def test_one_map_of_an_image_is_tested_and_images_take_turns():
     assert [explain.turn("lime", i) for i in range(4)] == [0, 1, 0, 1]
 
 
+def test_heat_that_follows_the_class_that_is_asked_for():
+    """Squares are chosen. Each kind covers 1/16 of the image, so a map all on it has 16 times its share there."""
+    circles = SQUARES[::-1, ::-1]
+    chosen = torch.zeros(2, dtype=torch.long)
+
+    def both(mine: np.ndarray, others: np.ndarray) -> pd.Series:
+        maps = [{"cam": np.stack([energy, EMPTY])} for energy in (mine, others)]
+        rows = explain.both_classes(scenes(2), chosen, *maps).set_index("image")
+        assert rows.loc["1", list(explain.BOTH)].isna().all()  # no map, no measure
+        return rows.loc["0"]
+
+    shapes = scenes(1).shapes[0].mask(SIDE)
+    assert (shapes[2:6, 2:6] == SQUARE).all()
+    over_area = 1 / (shapes == SQUARE).mean()
+    circle_over_area = circles[shapes == CIRCLE].sum() / (shapes == CIRCLE).mean()
+    follows = both(SQUARES, circles)
+    assert follows["follows_class"] == pytest.approx((over_area + circle_over_area) / 2)
+    assert follows["other_class_specificity"] == pytest.approx(circle_over_area)
+    blind = both(SQUARES, SQUARES)  # the same map for either class, as of what is merely salient
+    assert blind["follows_class"] == 0
+    assert blind["other_class_specificity"] == pytest.approx(-over_area)
+    crossed = both(circles, SQUARES)
+    assert crossed["follows_class"] == pytest.approx(-follows["follows_class"])
+
+
 def test_units_are_said_to_be_ranked_not_to_follow(monkeypatch):
     """A ranking has a first even where no unit follows anything."""
     drawn = {}

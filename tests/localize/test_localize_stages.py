@@ -25,6 +25,8 @@ SMALL = {
     "localize.density": 10,
     "localize.counters": COUNTERS,
     "localize.shifts": [1, 32],
+    "localize.turns": [5, 90],
+    "localize.zooms": [10],
     "shapes.margin_densities": [10],
     "shapes.margins": [-2, 2],
     "shapes.variants.density": 10,
@@ -159,6 +161,31 @@ def test_what_does_not_move_does_not_change(done):
     rows = read(done, "shifts")
     assert (rows.loc[rows["shift"] == 0, ["changed", "logits_apart"]] == 0).all(axis=None)
     assert set(rows["padding"]) == {"zeros", "circular"}  # at 32 pixels the deepest maps cannot be reflected
+    assert (rows.loc[rows["shift"] == 0, ["pixels_apart", "shapes_lost"]] == 0).all(axis=None)
+    nothing_lost = rows[(rows["way"] == "rolled") | ((rows["way"] == "turned") & (rows["shift"] == 90))]
+    assert (nothing_lost[["shapes_lost", "majority_changed"]] == 0).all(axis=None)
+    assert set(rows.loc[rows["way"] == "zoomed", "shift"]) == {0, 10}
+
+
+def test_boxes_and_masks_are_compared_on_the_same_images(done):
+    rows = read(done, "places")
+    assert set(zip(rows["boxes_of"], rows["masks_of"], strict=True)) == {("ssd", "segment"), ("faster_rcnn", "segment")}
+    assert set(rows["density"]) == {10, "all"}
+    assert (rows["images"] == 4).all()
+    masks = pd.read_parquet(done / "data/localize/counted/segment/answers.parquet")
+    masks = masks[masks["condition"].astype(str) == "test/density-10"]
+    shares = [masks[f"intersection_{kind}"] / masks[f"union_{kind}"] for kind in ("square", "circle")]
+    assert rows.iloc[0]["masks"] == pytest.approx(np.nanmean(shares, axis=0).mean(), abs=1e-6)
+    assert rows.iloc[0]["gain"] == pytest.approx(rows.iloc[0]["masks"] - rows.iloc[0]["boxes"], abs=2e-6)
+
+
+def test_heat_is_measured_for_both_classes(done):
+    rows = read(done, "explanations")
+    both = rows[rows["measure"].isin(["follows_class", "other_class_specificity"])]
+    assert set(both["method"]) == {"cam", *(f"grad-cam layer{layer}" for layer in range(1, 5))}
+    assert len(both) == 2 * 5
+    maps = safetensors.numpy.load((done / "data/localize/heat_maps.safetensors").read_bytes())
+    assert maps["10/other class/cam"].shape == maps["10/trained/cam"].shape
 
 
 def test_figures_are_there(done):
@@ -168,6 +195,7 @@ def test_figures_are_there(done):
         "by_density.png",
         "found.png",
         "heat_maps_10.png",
+        "heat_both_10.png",
         "explanations_M10.png",
         "clip_heat_maps.png",
         "readout.png",

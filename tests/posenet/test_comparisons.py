@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.posenet.comparisons import CLAIMS, Comparison, comparisons, interval, measured, verdict
+from pipeline.posenet.comparisons import CLAIMS, Comparison, comparisons, interval, measured, size, verdict
 
 RNG = np.random.default_rng
 
@@ -61,6 +61,7 @@ def test_what_is_asked_of_the_networks_at_hand():
     assert len(of["natural - black"]) == len(of["test image - black"]) == len(of["position is read"]) == 4
     assert [one.smaller[1] for one in of["zeros - circular"]] == ["trained-circular"]
     assert not of["zeros - reflect"]
+    assert len(of["natural - smooth"]) == len(of["test image - natural"]) == 4
 
 
 def test_differences_are_between_the_same_images():
@@ -95,6 +96,37 @@ def test_the_documents_own_contrast_is_between_its_two_images():
     (row,) = measured(Comparison("test image - black", key, key, "black", "natural"), ["H"], {}, tests)
     assert row["difference"] == pytest.approx(0.4)
     assert row["larger"] == "vgg16/trained-zeros, natural image"
+
+
+def test_images_without_texture_stand_against_themselves():
+    """Images differ much, what their texture is worth by little."""
+    key = ("vgg16", "trained-zeros", "all", 3, 0)
+    images = RNG(0).uniform(-1, 1, (2, 30))
+    (asked,) = [one for one in comparisons([key], [3], [0]) if one.claim == "natural - smooth"]
+    (row,) = measured(asked, ["H"], {(key, "H"): images}, {"smooth": {(key, "H"): images + 0.1}})
+    assert [row[name] for name in ("difference", "low", "high")] == pytest.approx([-0.1] * 3)
+    assert [row[name] for name in ("size", "size_low", "size_high")] == pytest.approx([0.1] * 3)
+    assert row["smaller"] == "vgg16/trained-zeros, smooth image"
+
+
+def test_the_test_image_stands_against_held_out_ones():
+    key = ("vgg16", "trained-zeros", "all", 3, 0)
+    (asked,) = [one for one in comparisons([key], [3], [0]) if one.claim == "test image - natural"]
+    tests = {"natural": {(key, "H"): np.array([[0.9], [0.7]])}}
+    (row,) = measured(asked, ["H"], {(key, "H"): np.array([[0.5, 0.7], [0.3, 0.5]])}, tests)
+    assert row["difference"] == pytest.approx(0.3)  # 0.8, and 0.5 on average
+    assert (row["larger"], row["smaller"]) == ("vgg16/trained-zeros, natural image", "vgg16/trained-zeros")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.1, 0.3, (0.1, 0.3)), (-0.3, -0.1, (0.1, 0.3)), (-0.1, 0.3, (0.0, 0.3))]
+)
+def test_the_interval_of_a_size(low, high, expected):
+    assert size(low, high) == pytest.approx(expected)
+
+
+def test_the_size_of_what_is_undefined_is_undefined():
+    assert np.isnan(size(np.nan, np.nan)).all()
 
 
 def test_a_mean_over_patterns_needs_them_all():

@@ -12,7 +12,7 @@ import pytest
 from conftest import assert_one_line_error, published_inputs
 from PIL import Image
 
-from pipeline.posenet.images import as_pixels, four_tests, list_images, open_pixels
+from pipeline.posenet.images import as_pixels, four_tests, list_images, open_pixels, without_texture
 from pipeline.posenet.paths import TESTS
 from pipeline.posenet.scenes import draw_leaves
 from pipeline.stage import UserError
@@ -64,6 +64,24 @@ def test_what_cannot_be_used_is_named():
     assert open_pixels(b"no image", 32, 7) == (None, "cannot be decoded")
     whole = encoded(gradient("RGB"))
     assert open_pixels(whole[: len(whole) // 2], 32, 7) == (None, "cannot be decoded")
+
+
+def test_without_texture_edges_stay():
+    """A step of 150 grey levels under grain of 12: the grain goes, the step does not."""
+    clean = np.where(np.arange(64) < 32, 50, 200)
+    grain = np.random.default_rng(0).normal(0, 12, (1, 1, 64, 64))
+    image = np.clip(clean + np.repeat(grain, 3, axis=1), 0, 255).astype(np.uint8)
+    smooth = without_texture(image)
+    assert (smooth.shape, smooth.dtype) == (image.shape, np.uint8)
+    away = np.r_[4:28, 36:60]
+    assert (smooth - clean)[..., away].std() < (image - clean)[..., away].std() / 3
+    assert np.abs(smooth[..., 30].mean() - 50) < 5
+    assert np.abs(smooth[..., 33].mean() - 200) < 5
+
+
+def test_an_image_of_one_grey_has_no_texture():
+    image = np.full((1, 3, 32, 32), 90, np.uint8)
+    np.testing.assert_array_equal(without_texture(image), image)
 
 
 def test_generated_images_have_no_place():
