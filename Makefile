@@ -26,7 +26,7 @@ test: $(STAMP)
 	python -m pytest
 
 fetch: $(STAMP)
-	@python -m pipeline.inputs --name all
+	@python -m pipeline.inputs.fetch --name all
 
 BASE ?= HEAD
 NEW ?= workspace

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.distributed import from_the_first, leads
-from pipeline.params import Training
+from pipeline.section import Training
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, write_bytes
 

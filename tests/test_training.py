@@ -12,7 +12,7 @@ from conftest import stage_environment
 from torch import nn
 
 from pipeline import training
-from pipeline.params import Training
+from pipeline.section import Training
 from pipeline.stage import UserError
 
 SETTINGS = Training(

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from scipy.special import stdtrit
 
 from pipeline.claims.schema import Measure, first_error
-from pipeline.intervals import bounds_of
-from pipeline.params import Section
-from pipeline.psychometric import wilson
+from pipeline.section import Section
 from pipeline.stage import UserError
+from pipeline.statistics.bounds import bounds_of
+from pipeline.statistics.intervals import wilson
 
 RECORDED = Path("results")
 PROVENANCE = "provenance.json"

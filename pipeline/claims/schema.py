@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.params import Section, read_yaml
+from pipeline.params import read_yaml
+from pipeline.section import Section
 from pipeline.stage import UserError
 
 CLAIMS = Path("claims.yaml")

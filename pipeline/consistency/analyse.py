@@ -39,8 +39,9 @@ from pipeline.consistency.pairs import (
     pair_weights,
     repetition,
 )
+from pipeline.consistency.params import ConsistencySet
 from pipeline.consistency.summary import alike_in_accuracy, summary
-from pipeline.params import ConsistencySet, load_params
+from pipeline.params import load_params
 from pipeline.predictions import read_predictions
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json

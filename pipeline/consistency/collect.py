@@ -24,7 +24,7 @@ def main() -> str:
     counts: Counter = Counter()
     planted = {}
     if params.inputs.trials == "published":
-        from pipeline import sources
+        from pipeline.inputs import sources
 
         trials = read_trials(sources.fetch("error_consistency"), counts)
     else:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.consistency.kappa import Design, cohens_kappa, expected_within
-from pipeline.params import ConsistencySet
+from pipeline.consistency.params import ConsistencySet
 
 CHUNK = 500  # resamples held in memory at once
 

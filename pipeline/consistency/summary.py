@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from pipeline.consistency.gap import PERSON
-from pipeline.params import ConsistencySet
+from pipeline.consistency.params import ConsistencySet
 
 SIMILAR = 0.02  # accuracies that differ by no more are similar: the article's example has 96 to 98%
 ON_TOP = 0.01  # points no further apart on either axis, 0 to 1, lie on one another: half of a point's radius there

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
+from pipeline.countclip.params import ClipModel
 from pipeline.countclip.paths import PRETRAINED
-from pipeline.params import ClipModel
 from pipeline.stage import UserError
 from pipeline.training import load_weights
 
@@ -54,7 +54,7 @@ def load(choice: ClipModel) -> nn.Module:
 
     weights: a name in sources.yaml, a path or a tag. They are opened as tensors only, never as pickled code.
     """
-    from pipeline.sources import resolve
+    from pipeline.inputs.sources import resolve
 
     weights = resolve(choice.weights) if choice.weights else PRETRAINED if choice.name == SMALL else None
     if weights is None or Path(weights).suffix == ".safetensors":

@@ -187,7 +187,7 @@ def main() -> str:
     if chosen == "generated":
         audit = draw(params.seed, scale.benchmark_per_number, scale.zero_shot_images, scale.resolution)
     else:
-        from pipeline import sources
+        from pipeline.inputs import sources
 
         rows = read_rows(sources.fetch("countbench") / "CountBench.json")
         if chosen in sources.read_registry():

@@ -61,7 +61,7 @@ def use_threads(threads: int) -> None:
 
 def load_checkpoint(path: Path, sha256: str) -> YOLO:
     """A published YOLO checkpoint. Raises UserError where the file's sha256 is another than stated."""
-    from pipeline import sources
+    from pipeline.inputs import sources
 
     if (found := sources.sha256(path)) != sha256:
         raise UserError(

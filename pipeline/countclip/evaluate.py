@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from open_clip import build_zero_shot_classifier
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -26,9 +25,10 @@ from pipeline.countclip.shares import FEW_PAIRS, youden
 from pipeline.countclip.tokens import tokenize
 from pipeline.params import load_params
 from pipeline.predictions import write_predictions
-from pipeline.psychometric import agresti_min
 from pipeline.shards import read_shard
 from pipeline.stage import run, write_json
+from pipeline.statistics.intervals import agresti_min
+from pipeline.statistics.tests import mcnemar
 
 BASELINE = "pretrained"
 WITH_INTERVAL = {"": "accuracy", "_low": "low", "_high": "high"}
@@ -60,7 +60,7 @@ def paired(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
     Agresti and Min's 95% interval.
     """
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    p = mcnemar(gained, lost)
     low, high = agresti_min(gained, lost, len(before))
     return {
         "gained": gained,

@@ -100,7 +100,7 @@ def settings_of(params: Params) -> Settings:
     chosen = params.inputs.detector
     path = chosen.path or str(DETECTOR)
     if chosen.path is not None:
-        from pipeline import sources
+        from pipeline.inputs import sources
 
         if (published := sources.read_registry().get(chosen.path)) is not None:
             (name,) = published.files

@@ -28,9 +28,10 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.countclip import authors
+from pipeline.countclip.params import Pool
 from pipeline.countclip.paths import METRICS, POOL
 from pipeline.countclip.scenes import caption, draw_scene
-from pipeline.params import Pool, load_params
+from pipeline.params import load_params
 from pipeline.shards import Sample, item_rng, process_pool, write_shard
 from pipeline.stage import UserError, replacing, run, write_json
 
@@ -105,7 +106,7 @@ def main() -> str:
         draw_pool(params.seed, pool, scale.pool_images, scale.pool_shards, scale.resolution)
         numbers = {"shards": scale.pool_shards, "images": scale.pool_images}
     else:
-        from pipeline import sources
+        from pipeline.inputs import sources
 
         if params.inputs.pool in sources.read_registry():
             numbers = authors.write_shards(sources.fetch(params.inputs.pool), POOL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.psychometric import newcombe, wilson
+from pipeline.statistics.intervals import newcombe, wilson
 
 FEW_PAIRS = 7  # from this number on the paper had fewer than 20 pairs of each to learn from (section 5)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import bootstrap, permutation_test, t
+from scipy.stats import bootstrap
 from tqdm import tqdm
 
 from pipeline.countclip.captions import NUMBERS, WORDS
@@ -42,45 +42,13 @@ from pipeline.countclip.published import (
 )
 from pipeline.params import load_params
 from pipeline.stage import UserError, run, write_bytes, write_json
+from pipeline.statistics.intervals import reach_over_runs
+from pipeline.statistics.tests import RESAMPLES, paired_test
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = {"last": "end of the 10th epoch", "best": "maximum over epochs"}
-RESAMPLES = 9999
-
-
-def paired_test(better: np.ndarray, worse: np.ndarray, seed: int) -> dict:
-    """Difference of mean accuracy, with 95% interval over images and p, of correct answers [runs, images].
-
-    Images are paired, and runs are averaged: the interval and the sign-flip permutation test take other images
-    into account, and the runs that were made as they are.
-    """
-    difference = better.mean(axis=0) - worse.mean(axis=0)
-    if not difference.any():
-        return {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
-    rng = np.random.default_rng(seed)
-    test = permutation_test(
-        (difference,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, vectorized=True, rng=rng
-    )
-    interval = bootstrap((difference,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=rng)
-    low, high = interval.confidence_interval
-    return {"difference": difference.mean(), "low": low, "high": high, "p": test.pvalue}
-
-
-def reach_over_runs(low: float, high: float, *runs: list[float]) -> float | None:
-    """Half a 95% interval that takes other images and other training runs into account.
-
-    low, high: the interval over images. runs: of each mean that takes part, what each run gave; one value has no
-    spread, as the pre-trained network, which has no runs. To the squared reach over images comes that over runs,
-    Student's t with the runs' own spread; None where nothing was run twice.
-    """
-    several = [values for values in runs if len(values) > 1]
-    if not several:
-        return None
-    squared = sum(float(np.var(values, ddof=1)) / len(values) for values in several)
-    free = sum(len(values) - 1 for values in several)
-    return math.hypot((high - low) / 2, t.ppf(0.975, free) * squared**0.5)
 
 
 def with_runs(test: dict, better: list[float], worse: list[float]) -> dict:

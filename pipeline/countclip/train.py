@@ -38,10 +38,11 @@ from pipeline.countclip.counting_set import (
     load_others,
 )
 from pipeline.countclip.losses import balanced_lambda, clip_loss, count_loss
+from pipeline.countclip.params import Counting, CountingAtScale
 from pipeline.countclip.paths import BENCHMARK, FILTERED, FINETUNED, METRICS, PLOTS, PRETRAINED
 from pipeline.countclip.scores import answers, ask
 from pipeline.distributed import leads, processes
-from pipeline.params import Counting, CountingAtScale, load_params
+from pipeline.params import load_params
 from pipeline.stage import replacing, run, write_bytes, write_json
 
 CHOICES = {"best": "countbench", "held_out": "held_out"}  # weights that are kept beside the last, by what chooses them

@@ -16,7 +16,6 @@ import json
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest
 from torch.nn.functional import cross_entropy
 from torchmetrics.detection import MeanAveragePrecision
 
@@ -38,12 +37,13 @@ from pipeline.localize.paths import (
 )
 from pipeline.localize.places import places_table
 from pipeline.localize.scenes import KINDS, load
-from pipeline.localize.summaries import mean_with_interval
 from pipeline.params import Params, load_params
 from pipeline.predictions import COLUMNS, read_predictions, write_predictions
-from pipeline.psychometric import agresti_min, describe, rates
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_json
+from pipeline.statistics.intervals import agresti_min, mean_with_interval
+from pipeline.statistics.psychometric import describe, rates
+from pipeline.statistics.tests import holm, mcnemar
 
 KEY = ["condition", "image"]
 ALL_BUT_TIES = "all but 0"
@@ -186,15 +186,6 @@ def mask_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFrame
     return pd.DataFrame(rows, columns=["counter", "density", "class", "iou"])
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjustment of p values [n] for having asked n questions."""
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    adjusted = np.empty_like(stepped)
-    adjusted[order] = stepped
-    return adjusted
-
-
 def paired_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFrame:
     """Each counter against the classifier on the same images, by margin and over all margins of a density but 0.
 
@@ -237,11 +228,6 @@ def paired_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
         asked = table[family & table["p"].notna()].index
         table.loc[asked, "p_holm"] = holm(table.loc[asked, "p"].to_numpy())
     return table
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Exact two-sided p of as many trials that only one, or only the other, got right."""
-    return binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
 
 
 def cost_table(params: Params) -> pd.DataFrame:

@@ -23,10 +23,10 @@ from pipeline.localize import heat
 from pipeline.localize.network import as_input, resnet18
 from pipeline.localize.paths import HEAT_MAPS, METRICS, PLOTS, network_of, network_weights, test_name
 from pipeline.localize.scenes import BACKGROUND, CIRCLE, SQUARE, Scenes, load
-from pipeline.localize.summaries import mean_of_draws, mean_with_interval, share_of_draws, share_with_interval
 from pipeline.params import Params, load_params
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
+from pipeline.statistics.intervals import mean_of_draws, mean_with_interval, share_of_draws, share_with_interval
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 MEASURES = (*heat.location_measures("chosen"), "deletion", "insertion")

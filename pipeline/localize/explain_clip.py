@@ -27,18 +27,13 @@ from torchvision.transforms.functional import resize
 from tqdm import tqdm
 
 from pipeline import training
+from pipeline.countclip.params import ClipModel
 from pipeline.localize import heat
 from pipeline.localize.paths import CLIP_CONFIG, CLIP_HEAT_MAPS, CLIP_POOL, CLIP_WEIGHTS, METRICS, PLOTS
-from pipeline.localize.summaries import (
-    mean_of_draws,
-    mean_with_interval,
-    paired,
-    share_of_draws,
-    share_with_interval,
-)
-from pipeline.params import ClipModel, Params, load_params
+from pipeline.params import Params, load_params
 from pipeline.shards import item_rng, read_shard
 from pipeline.stage import UserError, run, write_bytes, write_json
+from pipeline.statistics.intervals import mean_of_draws, mean_with_interval, paired, share_of_draws, share_with_interval
 
 SMALL = "small-clip"  # ours
 CONTROLS = ("caption", "other caption", "random weights")
@@ -61,7 +56,7 @@ class Similarity(nn.Module):
 
 def build(choice: ClipModel, trained: bool) -> nn.Module:
     """The source's CLIP model, pre-trained or with random weights."""
-    from pipeline.sources import resolve
+    from pipeline.inputs.sources import resolve
 
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns of random weights, which are wanted
     open_clip.add_model_config(CLIP_CONFIG)

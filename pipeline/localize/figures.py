@@ -29,8 +29,8 @@ from pipeline.localize.paths import (
 )
 from pipeline.localize.scenes import load
 from pipeline.params import load_params
-from pipeline.psychometric import probability
 from pipeline.stage import run
+from pipeline.statistics.psychometric import probability
 
 FIGURES = PLOTS / "figures"
 GREY = "#888888"

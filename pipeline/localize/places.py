@@ -14,8 +14,8 @@ import pandas as pd
 
 from pipeline.localize.paths import TRUE_MASK, boxes_path, test_name, training_metrics
 from pipeline.localize.scenes import BACKGROUND, KINDS, load
-from pipeline.localize.summaries import mean_with_interval
 from pipeline.params import Params
+from pipeline.statistics.intervals import mean_with_interval
 
 EVERY = "all"  # densities together
 COLUMNS = ["boxes_of", "masks_of", "density"]

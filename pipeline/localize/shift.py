@@ -31,11 +31,10 @@ from pipeline import training
 from pipeline.localize.network import as_input, resnet18
 from pipeline.localize.paths import METRICS, PLOTS, network_of, network_weights, test_name
 from pipeline.localize.scenes import BACKGROUND, CIRCLE, SQUARE, Shapes, load
-from pipeline.localize.summaries import mean_with_interval
 from pipeline.padding import MODES, pad_with
 from pipeline.params import load_params
-from pipeline.psychometric import wilson
 from pipeline.stage import run, write_json
+from pipeline.statistics.intervals import mean_with_interval, wilson
 
 WAYS = ("rolled", "cut", "turned", "zoomed")
 SHIFTED = WAYS[:2]

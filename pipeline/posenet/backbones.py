@@ -78,7 +78,7 @@ def build(name: str) -> nn.Module:
 
 def load(name: str, weights: str) -> nn.Module:
     """A backbone with the weights of a file, or of a name in sources.yaml. Raises UserError where they do not fit."""
-    from pipeline import sources
+    from pipeline.inputs import sources
 
     network = build(name)
     path = Path(weights)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.special import stdtrit
 
 from pipeline.posenet.paths import ALL, SMOOTH, TESTS
+from pipeline.statistics.intervals import over_runs_and_images
 
 CLAIMS = {
     "position is read": "the correlation with the pattern is above 0 (section 3.1)",
@@ -38,25 +38,6 @@ CLAIMS = {
 
 Key = tuple[str, str, str, int, int]  # backbone, variant, inputs, kernel, padding
 Maps = dict[tuple[Key, str], np.ndarray]  # (key, pattern) -> Spearman [runs, images], NaN where undefined
-
-
-def interval(values: np.ndarray) -> dict[str, float]:
-    """mean, low and high (95%) of values [runs, images]; those undefined are left out; NaN where there are too few.
-
-    Runs and images both vary, and with three runs a bootstrap would be too narrow: the variances of their means are
-    added, each with the quantile of Student's t for its number. Of one run, the interval covers images alone; of one
-    image, runs alone; of one run and image, there is none.
-    """
-    values = values[~np.isnan(values).all(axis=1)][:, ~np.isnan(values).all(axis=0)]
-    if not values.size:
-        return {"mean": np.nan, "low": np.nan, "high": np.nan}
-    squared = 0.0
-    for axis in (1, 0):  # means of runs, means of images
-        means = np.nanmean(values, axis=axis)
-        if (n := len(means)) > 1:
-            squared += (stdtrit(n - 1, 0.975) * means.std(ddof=1)) ** 2 / n
-    mean, reach = float(np.nanmean(values)), squared**0.5 if values.size > 1 else np.nan
-    return {"mean": mean, "low": mean - reach, "high": mean + reach}
 
 
 @dataclass(frozen=True)
@@ -143,7 +124,7 @@ def measured(asked: Comparison, patterns: list[str], held_out: Maps, tests: dict
         differences["mean"] = np.mean(list(differences.values()), axis=0)
     rows = []
     for name, values in differences.items():
-        found = interval(values)
+        found = over_runs_and_images(values)
         least, most = size(found["low"], found["high"])
         rows.append(
             {

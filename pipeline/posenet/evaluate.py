@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from pipeline import training
 from pipeline.params import Params, load_params
-from pipeline.posenet.comparisons import CLAIMS, Key, Maps, comparisons, interval, measured
+from pipeline.posenet.comparisons import CLAIMS, Key, Maps, comparisons, measured
 from pipeline.posenet.network import Cell, PosENets
 from pipeline.posenet.optimizers import stability
 from pipeline.posenet.paths import (
@@ -47,6 +47,7 @@ from pipeline.posenet.published import DOUBTFUL, table_2
 from pipeline.posenet.scores import score_maps
 from pipeline.posenet.train import build, has_zeros, variants
 from pipeline.stage import run, write_bytes, write_json
+from pipeline.statistics.intervals import over_runs_and_images
 
 AT_ONCE = 64  # images
 
@@ -94,7 +95,7 @@ def summarise(maps: dict[str, Maps], image: str) -> list[dict]:
         row |= {"pattern": name, "image": image, "undefined": int(np.isnan(spearman).sum())}
         row["runs"] = len(spearman)
         for measure in ("spearman", "mae"):
-            found = interval(maps[measure][key, name])
+            found = over_runs_and_images(maps[measure][key, name])
             row |= {measure: found["mean"], f"{measure}_low": found["low"], f"{measure}_high": found["high"]}
         rows.append(row)
     return rows

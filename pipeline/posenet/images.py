@@ -166,7 +166,7 @@ def main() -> str:
         pixels, natural = pixels[:wanted], pixels[wanted]
         outcomes: dict = {"drawn": wanted}
     else:
-        from pipeline import sources
+        from pipeline.inputs import sources
 
         known = sources.read_registry()
         place = Path(chosen)

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtri
 
-from pipeline.posenet.comparisons import interval
 from pipeline.posenet.paths import FIRST
-from pipeline.psychometric import wilson
+from pipeline.statistics.intervals import over_runs_and_images, wilson
 
 EVERY = "all"  # networks together
 TRAINING = ["backbone", "variant", "pattern", "run"]
@@ -38,7 +37,7 @@ def stability(rows: pd.DataFrame) -> list[dict]:
             stable = lower.loc[(lower["network"] == name) | (name == EVERY), "stable"]
             low, high = wilson(np.array(stable.sum()), np.array(len(stable)))
             of_patterns = correlations(these[(these["backbone"] + "/" + these["variant"] == name) | (name == EVERY)])
-            mean = interval(np.mean(of_patterns, axis=0))
+            mean = over_runs_and_images(np.mean(of_patterns, axis=0))
             found.append(
                 {
                     "optimizer": reading,

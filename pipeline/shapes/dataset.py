@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.params import Scene
+from pipeline.shapes.params import Scene
 from pipeline.shapes.paths import shard_path
 from pipeline.shapes.scenes import draw_shapes, render
 from pipeline.shards import Sample, item_rng, read_shard, write_shard

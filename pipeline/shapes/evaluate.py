@@ -15,11 +15,12 @@ from scipy.stats import binomtest
 
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
-from pipeline.psychometric import describe, rates, wilson
 from pipeline.shapes.paths import PLOTS, Network, margin_name, observer, split_name
 from pipeline.shapes.statements import convergence, margins_of_test_sets, statements
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
+from pipeline.statistics.intervals import wilson
+from pipeline.statistics.psychometric import describe, rates
 
 # The paper's 21 margin sets; -6 and 6 were left out by mistake
 PAPER_DENSITIES, PAPER_MARGINS = {10, 50, 100}, {-8, -4, -2, 0, 2, 4, 8}

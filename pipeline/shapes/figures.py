@@ -16,10 +16,10 @@ from matplotlib.ticker import PercentFormatter
 
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
 from pipeline.params import Params, load_params
-from pipeline.psychometric import probability
 from pipeline.shapes.paths import PLOTS, observer, shard_path, split_name
 from pipeline.shards import read_shard
 from pipeline.stage import run
+from pipeline.statistics.psychometric import probability
 
 SAMPLE_DENSITY = 40  # of the paper's sample sheet
 SHOWN = (10, 50, 90)  # the networks of the paper's Fig. 3

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.params import Shapes
+    from pipeline.shapes.params import Shapes
 
 ARCHITECTURE = "resnet18"  # the paper's
 

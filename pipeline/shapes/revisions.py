@@ -17,8 +17,9 @@ from dvc.exceptions import DvcException
 
 from pipeline.params import parse_yaml
 from pipeline.shapes.paths import PLOTS
-from pipeline.shapes.statements import circle_bias, over_networks
+from pipeline.shapes.statements import circle_bias
 from pipeline.stage import UserError
+from pipeline.statistics.intervals import over_networks
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str] = ("hard", "soft")) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from pipeline.params import Scene
+from pipeline.shapes.params import Scene
 from pipeline.stage import UserError
 
 KINDS = ("square", "circle")  # index = class index of the networks

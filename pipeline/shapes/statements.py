@@ -6,39 +6,18 @@ whole networks), or Student's t is taken over them; of a rank correlation of net
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, spearmanr
-from scipy.stats import t as student_t
 
-from pipeline.psychometric import FLAT, newcombe, wilson
 from pipeline.shapes.paths import observer, split_name
-
-Interval = dict[str, float | int | None]
+from pipeline.statistics.intervals import Interval, newcombe, over_networks, resampled, wilson
+from pipeline.statistics.psychometric import FLAT
 
 SIMILAR = 10  # a test set is similar to a network's own where their densities, in shapes an image, differ by no more
 REACH = 0.05  # a network reaches an accuracy that it misses by no more
-
-
-def over_networks(values: np.ndarray) -> Interval:
-    """Mean of one value a network [N], with Student's interval; None for the bounds where there is one network."""
-    n = len(values)
-    mean = float(values.mean()) if n else None
-    if n < 2:
-        return {"mean": mean, "low": None, "high": None, "networks": n}
-    reach = student_t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5
-    return {"mean": mean, "low": mean - reach, "high": mean + reach, "networks": n}
-
-
-def resampled(statistic: Callable[[np.ndarray], float], n: int, rng: np.random.Generator, resamples: int) -> Interval:
-    """A statistic of networks, given by their places [K], with the percentiles of a bootstrap over all n."""
-    drawn = np.array([statistic(rng.integers(n, size=n)) for _ in range(resamples)])
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (None, None)
-    return {"value": statistic(np.arange(n)), "low": low, "high": high}
 
 
 def asymmetry(accuracy: pd.DataFrame, rng: np.random.Generator, resamples: int) -> Interval | None:

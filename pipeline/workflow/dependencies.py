@@ -21,7 +21,7 @@ from pipeline.stage import UserError, run, write_bytes
 
 DVC_YAML, CLAIMS = Path("dvc.yaml"), Path("claims.yaml")
 PACKAGE = "pipeline"
-NO_RESULT = {"stage", "params"}  # the command line, and the validation of params.yaml: no result depends on them
+NO_RESULT = {"stage", "params", "section"}  # the command line, and the validation of params.yaml
 
 
 def imports(module: Path) -> set[Path]:

@@ -16,8 +16,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from pipeline.intervals import bounds_of
 from pipeline.stage import UserError, run, write_bytes
+from pipeline.statistics.bounds import bounds_of
 from pipeline.workflow.offline_plots import differing_plots
 from pipeline.workflow.review_page import PICTURES, comment, page, picture_name
 

@@ -17,8 +17,8 @@ from sklearn.metrics import cohen_kappa_score
 from pipeline.consistency.analyse import analyse_experiment, read_set
 from pipeline.consistency.kappa import Design
 from pipeline.consistency.pairs import bootstrap, describe, group_means, observer_times, pair_weights
+from pipeline.consistency.params import ConsistencySet
 from pipeline.consistency.summary import alike_in_accuracy, on_one_another
-from pipeline.params import ConsistencySet
 from pipeline.predictions import write_predictions
 
 PUBLISHED = ["texture-shape_cue-conflict", "texture-shape_edges"]  # of ten: what the tests here need

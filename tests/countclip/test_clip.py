@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from pipeline.countclip import clip
+from pipeline.countclip.params import ClipModel
 from pipeline.countclip.tokens import tokenize
-from pipeline.params import ClipModel
 from pipeline.stage import UserError
 from pipeline.training import save_weights
 

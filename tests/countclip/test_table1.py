@@ -15,8 +15,9 @@ from pipeline.countclip import drawing, table1
 from pipeline.countclip.captions import WORDS
 from pipeline.countclip.drawing import LAYOUTS
 from pipeline.countclip.published import BASELINE, CONFIGURATIONS, IMAGES, STATEMENTS, TABLE
-from pipeline.countclip.table1 import COLUMNS, as_markdown, draw_figures, paired_test, summary, with_runs
+from pipeline.countclip.table1 import COLUMNS, as_markdown, draw_figures, summary, with_runs
 from pipeline.params import load_params
+from pipeline.statistics.tests import paired_test
 
 
 def test_the_published_accuracies_are_shares_of_509_images_and_of_no_other_number():

@@ -13,16 +13,16 @@ from scipy.stats import binomtest, t
 from pipeline.localize import compare
 from pipeline.localize.paths import CLASSIFY
 from pipeline.localize.scenes import shard_path
-from pipeline.localize.summaries import (
+from pipeline.params import load_params
+from pipeline.shards import read_shard, write_shard
+from pipeline.statistics.intervals import (
+    agresti_min,
     mean_of_draws,
     mean_with_interval,
     paired,
     share_of_draws,
     share_with_interval,
 )
-from pipeline.params import load_params
-from pipeline.psychometric import agresti_min
-from pipeline.shards import read_shard, write_shard
 
 
 def params(**changes):

@@ -8,11 +8,12 @@ import pytest
 from scipy.stats import binomtest
 
 from pipeline.params import load_params
-from pipeline.psychometric import rates, wilson
 from pipeline.shapes.dataset import Images
 from pipeline.shapes.evaluate import accuracy_table, bias_table, extreme, margin_table, summary
 from pipeline.shapes.paths import Network, margin_name, observer, split_name
 from pipeline.shapes.predict import conditions, trials
+from pipeline.statistics.intervals import wilson
+from pipeline.statistics.psychometric import rates
 
 
 def images(margins: list[int]) -> Images:

@@ -17,13 +17,13 @@ from pipeline.shapes.statements import (
     margin_that_matters,
     margins_of_test_sets,
     on_similar_sets,
-    over_networks,
     own_accuracy_by_training_density,
     own_over_others,
     rank_correlation,
     reach_the_highest,
     statements,
 )
+from pipeline.statistics.intervals import over_networks
 
 
 def rng() -> np.random.Generator:

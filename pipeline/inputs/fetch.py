@@ -1,7 +1,7 @@
 """What there is of the published inputs, what is missing, and what can still run.
 
-    python -m pipeline.inputs                 the account; asks no network
-    python -m pipeline.inputs --name all      fetch what a setting can ask for, then the account (make fetch)
+    python -m pipeline.inputs.fetch                 the account; asks no network
+    python -m pipeline.inputs.fetch --name all      fetch what a setting can ask for, then the account (make fetch)
 
 Exit status 1 where the settings of params.yaml need something that is missing.
 """
@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.download import LISTING, MIRROR
-from pipeline.params import Params, load_params
-from pipeline.sources import (
+from pipeline.inputs.download import LISTING, MIRROR
+from pipeline.inputs.sources import (
     Source,
     absent_files,
     cached,
@@ -24,6 +23,7 @@ from pipeline.sources import (
     read_registry,
     wanted_files,
 )
+from pipeline.params import Params, load_params
 from pipeline.stage import UserError, run
 
 
@@ -106,7 +106,7 @@ def _entry(name: str, source: Source, params: Params) -> Entry:
         where = mirrored(source) or cached(source)
         reason = _why_missing(where, name, source)
         state = "there" if not reason else "missing" if source.needed_by else "optional"
-        mend = f"python -m pipeline.sources --name {name}, or {MIRROR} = a folder with {source.folder}/ in it"
+        mend = f"python -m pipeline.inputs.sources --name {name}, or {MIRROR} = a folder with {source.folder}/ in it"
     return Entry(
         name=name,
         state=state,
@@ -147,7 +147,9 @@ def _why_missing(folder: Path, name: str, source: Source) -> str:
 
 def main(name: str = "account") -> str:
     if name not in ("account", "all"):
-        raise UserError(f"--name {name}: should be account or all; one input: python -m pipeline.sources --name {name}")
+        raise UserError(
+            f"--name {name}: should be account or all; one input: python -m pipeline.inputs.sources --name {name}"
+        )
     params = load_params()
     entries = fetch_all(params=params) if name == "all" else account(params=params)
     print(table(entries), flush=True)

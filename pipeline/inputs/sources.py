@@ -1,6 +1,6 @@
 """Published inputs: fetched once, verified, and cached; or taken from a mirror.
 
-    python -m pipeline.sources --name error_consistency      fetch one input of sources.yaml, or verify a mirror's copy
+    python -m pipeline.inputs.sources --name error_consistency    fetch one input, or verify a mirror's copy
 
 STUDIES_MIRROR names a folder with copies of the inputs, laid out as `folder` in sources.yaml says;
 what is found there is verified alike, and the network is not asked. It may be the http address of such a
@@ -20,8 +20,17 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from ruamel.yaml import YAML, YAMLError
 from tqdm import tqdm
 
-from pipeline.download import LISTING, MIRROR, exclusive, from_first, git_object, list_files, read_listing, sha256
-from pipeline.params import Section
+from pipeline.inputs.download import (
+    LISTING,
+    MIRROR,
+    exclusive,
+    from_first,
+    git_object,
+    list_files,
+    read_listing,
+    sha256,
+)
+from pipeline.section import Section
 from pipeline.stage import UserError, run, write_json
 
 REGISTRY = Path(__file__).resolve().parent.parent / "sources.yaml"

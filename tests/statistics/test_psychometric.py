@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import binom, binomtest, norm
 
-from pipeline.psychometric import LAPSES, PRIOR_SD, fit, maximise, probability, wilson
+from pipeline.statistics.intervals import wilson
+from pipeline.statistics.psychometric import LAPSES, PRIOR_SD, fit, maximise, probability
 
 MARGINS = np.arange(-8, 9, 2)
 

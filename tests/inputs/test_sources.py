@@ -20,11 +20,12 @@ import requests
 from conftest import REPOSITORY, copy_params, published_inputs, stage_command, stage_environment
 from ruamel.yaml import YAML
 
-from pipeline import download, inputs, sources
-from pipeline.download import Resuming
-from pipeline.inputs import account, fetch_all, table
+from pipeline.inputs import download, sources
+from pipeline.inputs import fetch as inputs
+from pipeline.inputs.download import Resuming
+from pipeline.inputs.fetch import account, fetch_all, table
+from pipeline.inputs.sources import Listing, Need, Source, fetch, read_registry
 from pipeline.params import load_params
-from pipeline.sources import Listing, Need, Source, fetch, read_registry
 from pipeline.stage import UserError
 
 CONTENT = {"a/one.csv": b"one\n", "a/two.csv": b"two\n"}
@@ -834,7 +835,7 @@ def test_the_command_prints_the_account_and_fails_where_needed(tmp_path):
 
 def test_make_fetch_fetches_all():
     makefile = (REPOSITORY / "Makefile").read_text()
-    assert "fetch: $(STAMP)\n\t@python -m pipeline.inputs --name all\n" in makefile
+    assert "fetch: $(STAMP)\n\t@python -m pipeline.inputs.fetch.fetch --name all\n" in makefile
 
 
 # the registry

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import expit, ndtri, xlog1py, xlogy  # ndtri: scipy.stats would be a second of every stage
+from scipy.special import expit, xlog1py, xlogy
+
+from pipeline.statistics.intervals import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,35 +114,6 @@ def fit(margins: np.ndarray, circle: np.ndarray, total: np.ndarray, rng: np.rand
         slope_interval=(float(slope_low), float(slope_high)),
         lapse=float(lapse),
     )
-
-
-def wilson(successes: np.ndarray, total: np.ndarray, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of a proportion, 95% by default. Successes may be fractional (a tie counts half)."""
-    z = ndtri(1 - alpha / 2)
-    centre = (successes + z**2 / 2) / (total + z**2)
-    spread = z / (total + z**2) * np.sqrt(successes * (total - successes) / total + z**2 / 4)
-    return np.clip(centre - spread, 0, 1), np.clip(centre + spread, 0, 1)
-
-
-def newcombe(more: tuple[float, float, float], less: tuple[float, float, float]) -> tuple[float, float]:
-    """Interval of the difference of two independent shares, each given with its Wilson bounds (share, low, high).
-
-    Newcombe (1998), Statistics in Medicine 17, 873-890, method 10; of the same level as the bounds.
-    """
-    (a, a_low, a_high), (b, b_low, b_high) = more, less
-    return a - b - float(np.hypot(a - a_low, b_high - b)), a - b + float(np.hypot(a_high - a, b - b_low))
-
-
-def agresti_min(gained: int, lost: int, total: int) -> tuple[float, float]:
-    """95% interval of (gained - lost) / total for paired proportions: Wald's with half a trial more in each cell.
-
-    Agresti and Min (2005), Statistics in Medicine 24, 729-740; cut off at -1 and 1. NaN of no trials.
-    """
-    if not total:
-        return np.nan, np.nan
-    b, c, n = gained + 0.5, lost + 0.5, total + 2
-    spread = ndtri(0.975) * np.sqrt(b + c - (b - c) ** 2 / n) / n
-    return max((b - c) / n - spread, -1.0), min((b - c) / n + spread, 1.0)
 
 
 def rates(trials: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""Published inputs: what they are (sources.yaml), where they lie, and how they are fetched."""

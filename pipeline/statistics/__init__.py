@@ -1,0 +1,1 @@
+"""Intervals, tests and psychometric functions that studies share."""
