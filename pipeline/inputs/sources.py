@@ -33,7 +33,7 @@ from pipeline.inputs.download import (
 from pipeline.section import Section
 from pipeline.stage import UserError, run, write_json
 
-REGISTRY = Path(__file__).resolve().parent.parent / "sources.yaml"
+REGISTRY = Path(__file__).resolve().parents[2] / "sources.yaml"
 LOCK = Path("sources.lock")
 CACHE = "STUDIES_CACHE"
 CONNECTIONS = 8

@@ -825,7 +825,7 @@ def test_the_account_of_an_empty_cache_asks_no_network(server, tmp_path, monkeyp
 def test_the_command_prints_the_account_and_fails_where_needed(tmp_path):
     copy_params(tmp_path, source="published")
     env = stage_environment(STUDIES_CACHE=str(tmp_path / "cache"), STUDIES_MIRROR="")
-    command = stage_command("inputs")
+    command = stage_command("inputs.fetch")
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
@@ -835,7 +835,7 @@ def test_the_command_prints_the_account_and_fails_where_needed(tmp_path):
 
 def test_make_fetch_fetches_all():
     makefile = (REPOSITORY / "Makefile").read_text()
-    assert "fetch: $(STAMP)\n\t@python -m pipeline.inputs.fetch.fetch --name all\n" in makefile
+    assert "fetch: $(STAMP)\n\t@python -m pipeline.inputs.fetch --name all\n" in makefile
 
 
 # the registry
