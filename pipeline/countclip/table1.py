@@ -3,10 +3,11 @@
     python -m pipeline.countclip.table1              # 3 runs of each
     python -m pipeline.countclip.table1 --runs 5     # two more; those that are done are not done again
     python -m pipeline.countclip.table1 --minutes 60 # starts none after an hour, and reports what there is
+    python -m pipeline.countclip.table1 --ray auto   # on a Ray cluster, all at once
 
 Each run is a DVC experiment of its own (`table1-modal-scheduler-plus-run1`), beside the workspace, so that
-`dvc exp show`, `dvc exp apply` and `dvc plots diff` know it. An experiment belongs to a commit: after the next
-one all are run again.
+`dvc exp show`, `dvc exp apply` and `dvc plots diff` know it. As many run at a time as there are cores for. An
+experiment belongs to a commit: after the next one all are run again.
 
 The published accuracies have one run each. All 22, and the baseline, are whole numbers of 509 images, and of no other
 number of images between 300 and 540: 31 of CountBench's 540 were missing. The published confusion matrices (Figs. 3 to
@@ -16,15 +17,12 @@ number of images between 300 and 540: 31 of CountBench's 540 were missing. The p
 from __future__ import annotations
 
 import math
-import subprocess
-import time
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import bootstrap
-from tqdm import tqdm
 
 from pipeline.countclip.captions import NUMBERS, WORDS
 from pipeline.countclip.published import (
@@ -44,6 +42,8 @@ from pipeline.params import load_params
 from pipeline.stage import UserError, run, write_bytes, write_json
 from pipeline.statistics.intervals import reach_over_runs
 from pipeline.statistics.tests import RESAMPLES, paired_test
+from pipeline.workflow import experiments
+from pipeline.workflow.experiments import Experiment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,30 +88,20 @@ def experiment(configuration: Configuration, number: int) -> str:
     return f"table1-{configuration.name}-run{number}"
 
 
-def existing() -> set[str]:
-    """Names of the experiments of this commit."""
-    listed = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True)
-    if listed.returncode:
-        raise UserError(f"dvc exp list: {listed.stderr.strip().splitlines()[-1]}")
-    return set(listed.stdout.split())
-
-
-def run_missing(wanted: list[tuple[Configuration, int]], minutes: float = math.inf) -> None:
+def run_missing(wanted: list[tuple[Configuration, int]], minutes: float = math.inf, ray: str = "") -> None:
     """Run the experiments that this commit does not have yet; start none after so many minutes."""
-    start, there = time.monotonic(), existing()
-    missing = [(configuration, n) for configuration, n in wanted if experiment(configuration, n) not in there]
-    for configuration, number in tqdm(missing, "Table 1", unit="run", disable=None):
-        if time.monotonic() - start > 60 * minutes:
-            print(f"{minutes} minutes are over; run again to go on", flush=True)
-            return
-        settings = [*configuration.settings, f"countclip.training.run={number}"]
-        options = [option for setting in settings for option in ("-S", setting)]
-        name = experiment(configuration, number)
-        command = ["dvc", "exp", "run", "--temp", "--name", name, *options, "evaluate_countclip"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"{name}: {' '.join(command)}: {(done.stderr or done.stdout).strip()[-600:]}")
-        print(f"{name}: done", flush=True)
+    experiments.run_missing(
+        [
+            Experiment(
+                experiment(configuration, number),
+                (*configuration.settings, f"countclip.training.run={number}"),
+                "evaluate_countclip",
+            )
+            for configuration, number in wanted
+        ],
+        ray=ray,
+        minutes=minutes,
+    )
 
 
 def read_run(revision: str, weights: str) -> pd.DataFrame:
@@ -265,14 +255,13 @@ def draw_figures(results: dict, folder: Path) -> None:
     draw_published_layout(ours, folder, "here")
 
 
-def main(runs: int = 3, minutes: float = math.inf) -> str:
+def main(runs: int = 3, minutes: float = math.inf, ray: str = "") -> str:
     if runs < 1:
         raise UserError(f"--runs {runs}: should be 1 or more")
     params = load_params()
-    run_missing(
-        [(configuration, n) for n, configuration in product(range(runs), CONFIGURATIONS)], minutes
-    )  # one of each first
-    there = existing()
+    one_of_each_first = [(configuration, n) for n, configuration in product(range(runs), CONFIGURATIONS)]
+    run_missing(one_of_each_first, minutes, ray)
+    there = experiments.existing()
     names = {c.name: [name for n in range(runs) if (name := experiment(c, n)) in there] for c in CONFIGURATIONS}
     if lacking := [name for name, found in names.items() if not found]:
         raise UserError(f"no run yet of {', '.join(lacking)}; run again with more --minutes")
@@ -291,4 +280,4 @@ def main(runs: int = 3, minutes: float = math.inf) -> str:
 
 
 if __name__ == "__main__":
-    run(main, runs=int, minutes=float)
+    run(main, runs=int, minutes=float, ray=str)

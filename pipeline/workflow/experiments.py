@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import networkx as nx
 from dvc.repo import Repo
@@ -47,16 +48,24 @@ def existing() -> set[str]:
 class Local(Processes):
     """`dvc exp run --temp` of an experiment each, in a folder of its own; none begins after `until` (monotonic)."""
 
-    def __init__(self, jobs: int | None, threads: int, gpus: int, wanted: Mapping[str, Experiment], until: float):
-        super().__init__(jobs, threads, gpus)
-        self.wanted, self.until = wanted, until
+    def __init__(self, places: dict[str, Any], wanted: Mapping[str, Experiment], until: float, pull: bool):
+        """places: what `Processes` takes. pull: take from the DVC remote what was run elsewhere."""
+        super().__init__(**places)
+        self.wanted, self.until, self.pull = wanted, until, pull
 
     def reserve(self, needs: Needs) -> Share | None:
         return super().reserve(needs) if time.monotonic() < self.until else None
 
+    def run(self, name: str, place: Share) -> bool:
+        made = super().run(name, place)
+        if made:
+            print(f"{name}: done", flush=True)
+        return made
+
     def arguments(self, name: str) -> list[str]:
         experiment = self.wanted[name]
-        return dvc_parts.command("--wait-for-lock", "exp", "run", *experiment.options, experiment.target)
+        options = [*(["--pull"] if self.pull else []), *experiment.options]
+        return dvc_parts.command("--wait-for-lock", "exp", "run", *options, experiment.target)
 
 
 def run_missing(
@@ -72,8 +81,11 @@ def run_missing(
     missing = {experiment.name: experiment for experiment in wanted if experiment.name not in there}
     graph = nx.empty_graph(list(missing), nx.DiGraph)
     params = load_params()
-    stages = dict.fromkeys(missing, Stage(needs=Needs(params.threads, gpu=True)))
-    local = Local(jobs, params.threads, count_gpus() if jobs != 1 else 0, missing, until)
+    needs = Needs(params.threads, gpu=True)
+    # the first that is wanted is the most urgent
+    stages = {name: Stage(len(missing) - i, needs) for i, name in enumerate(missing)}
+    places = {"jobs": jobs, "threads": params.threads, "gpus": count_gpus() if jobs != 1 else 0}
+    local = Local(places, missing, until, pull=bool(ray))
     executors: list[Executor] = [local]
     if ray and missing:
         from pipeline.workflow.cluster import Cluster  # Ray is optional

@@ -12,6 +12,7 @@ While another DVC command runs here all of these may look broken, so then nothin
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,13 +53,23 @@ def mend() -> list[str]:
     if not readable:
         LOCK.replace("dvc.lock.cut-off")
         done.append(f"{LOCK}, which broke off, is dvc.lock.cut-off now")
-    if RWLOCK.exists() and RWLOCK.read_text().strip() != "{}":
+    if _names_files():
         RWLOCK.unlink()
         done.append(f"{RWLOCK} is gone: it named files of DVC commands that no longer run")
     empty = [folder for folder in RUNS.glob("*/*") if folder.is_dir() and not any(folder.iterdir())]
     for folder in empty:
         folder.rmdir()
     return done + [f"{RUNS} no longer has {len(empty)} empty folders"] * bool(empty)
+
+
+def _names_files() -> bool:
+    """Whether rwlock names any file, or cannot be read."""
+    try:
+        return any(json.loads(RWLOCK.read_text()).values())
+    except FileNotFoundError:
+        return False
+    except (ValueError, AttributeError):
+        return True
 
 
 def main() -> str:

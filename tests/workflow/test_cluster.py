@@ -120,6 +120,26 @@ def node_of(nodes: Iterable, name: str, folder: Path) -> object:
     raise AssertionError(name)
 
 
+def test_experiments_run_on_nodes_and_are_made_here_of_what_these_left(tmp_path):
+    fresh = machine(tmp_path / "clone", tmp_path / "remote")
+    run("dvc", "repro", "margin_sets", cwd=fresh)
+    code = (
+        "import sys; sys.path.insert(0, '.'); from pipeline.workflow.experiments import *;"
+        "run_missing([Experiment(f'seed{n}', (f'seed={n}',), 'generate_shapes@10') for n in (1, 2)], ray=sys.argv[1])"
+    )
+    with cluster(tmp_path) as made:
+        result = run(sys.executable, "-c", code, made.address, cwd=fresh, preloaded=False)
+        on_nodes = [line for line in result.stdout.splitlines() if "Running stage" in line and "pid=" in line]
+        here = [line for line in result.stdout.splitlines() if "Running stage" in line and "pid=" not in line]
+    assert len(on_nodes) == 2
+    assert here == []
+    shown = json.loads(run("dvc", "exp", "show", "--json", cwd=fresh).stdout)
+    found = {e["name"]: e["revs"][0]["data"]["params"]["params.yaml"]["data"]["seed"] for e in shown[1]["experiments"]}
+    assert found == {"seed1": 1, "seed2": 2}
+    again = run(sys.executable, "-c", code, "nobody:1", cwd=fresh, preloaded=False)  # none is missing: none is asked
+    assert "Running" not in again.stdout
+
+
 def test_nodes_get_the_files_that_are_here_and_no_lock(tmp_path, monkeypatch):
     from pipeline.workflow.cluster import copy_on_node, pack
 

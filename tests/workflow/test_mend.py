@@ -64,9 +64,10 @@ def test_a_torn_rwlock_goes(repository, content):
     assert not mend.RWLOCK.exists()
 
 
-def test_an_rwlock_that_names_no_files_is_nothing_to_speak_of(repository):
+@pytest.mark.parametrize("content", ["{}", '{"read": {}, "write": {}}'])
+def test_an_rwlock_that_names_no_files_is_nothing_to_speak_of(repository, content):
     mend.RWLOCK.parent.mkdir(parents=True, exist_ok=True)
-    mend.RWLOCK.write_text("{}")
+    mend.RWLOCK.write_text(content)
     assert mend.main() == "nothing to mend"
 
 
