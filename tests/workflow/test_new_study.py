@@ -88,6 +88,7 @@ coins:
       published: more often
       measure: {file: metrics/coins.json, value: heads}
       rule: {above: 0.5}
+      judged_at: {scale: [smoke, laptop, paper]}
 """
 
 
