@@ -11,16 +11,13 @@ what true masks would give, margins and all.
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.functional import cross_entropy
 from torchmetrics.detection import MeanAveragePrecision
 
 from pipeline.localize.bias import less_bias
-from pipeline.localize.network import as_input, count_flops, resnet18
+from pipeline.localize.costs import cost_table
 from pipeline.localize.paths import (
     CLASSIFY,
     METRICS,
@@ -29,11 +26,9 @@ from pipeline.localize.paths import (
     boxes_path,
     counted_path,
     margin_name,
-    network_curve,
     network_decisions,
     predictions_path,
     test_name,
-    training_metrics,
 )
 from pipeline.localize.places import places_table
 from pipeline.localize.scenes import KINDS, load
@@ -228,29 +223,6 @@ def paired_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
         asked = table[family & table["p"].notna()].index
         table.loc[asked, "p_holm"] = holm(table.loc[asked, "p"].to_numpy())
     return table
-
-
-def cost_table(params: Params) -> pd.DataFrame:
-    """Size, and floating-point operations to look at an image and to be trained."""
-    side = params.at_scale.shapes.resolution
-    network, pixels = resnet18(), torch.zeros(2, side, side, dtype=torch.uint8)
-    with torch.no_grad():
-        looking = count_flops(lambda: network(as_input(pixels)))
-    learning = count_flops(lambda: cross_entropy(network(as_input(pixels)), torch.tensor([0, 1])).backward())
-    rows = [
-        {
-            "counter": CLASSIFY,
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "gflops_to_look": looking / len(pixels) / 1e9,
-            "gflops_to_learn": learning / len(pixels) / 1e9,
-            "images_seen": int(pd.read_csv(network_curve(params.localize.density))["images_seen"].iloc[-1]),
-        }
-    ]
-    for counter in params.localize.counters:
-        numbers = json.loads(training_metrics(counter).read_text())
-        rows.append({"counter": counter} | {name: numbers[name] for name in list(rows[0])[1:]})
-    table = pd.DataFrame(rows)
-    return table.assign(tflops_of_training=table["gflops_to_learn"] * table["images_seen"] / 1e3)
 
 
 def hidden_shapes(params: Params) -> dict[str, float]:

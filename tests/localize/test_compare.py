@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY
 from scipy.stats import binomtest, t
 
-from pipeline.localize import compare
+from pipeline.localize import compare, costs, paths
 from pipeline.localize.paths import CLASSIFY
 from pipeline.localize.scenes import shard_path
 from pipeline.params import load_params
@@ -231,10 +231,10 @@ def test_masks_by_hand():
 def test_costs_are_those_of_resnet18(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     none = params(localize=params().localize.model_copy(update={"counters": []}))
-    curve = compare.network_curve(none.localize.density)
+    curve = paths.network_curve(none.localize.density)
     curve.parent.mkdir(parents=True)
     curve.write_text("network,images_seen\nM50,32\nM50,640\n")
-    row = compare.cost_table(none).iloc[0]
+    row = costs.cost_table(none).iloc[0]
     # torchvision's 11,689,512 with 1,000 classes and three input channels
     assert row["parameters"] == 11_689_512 - 2 * 64 * 49 - 513 * 998
     # 1.814 GMAC at 224 x 224 (torchvision's documentation); two operations each, less for one channel and 64 x 64
