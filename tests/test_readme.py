@@ -35,12 +35,15 @@ def what_holds() -> Iterator[str]:
         [judged["by_evidence"][kind][verdict] for kind in kinds] for verdict in ("reproduced", "not_reproduced")
     )
     yield f"{held[0]} rest on experiments made here"
-    yield f"{held[1]} on the authors' own trials"
+    yield f"{held[1]} on the authors' own trials and confusion matrices"
     yield f"{held[2]} on formulas or on arithmetic"
     yield "of those not reproduced {}, {} and {}".format(*failed)
     checks = judged["checks"]
-    yield f"are counted apart: {checks['reproduced']} hold"
-    assert (sum(checks.values()), checks["not_reproduced"], checks["cannot_be_judged_here"]) == (14, 3, 1)
+    yield (
+        f"{sum(checks.values())} checks, which none of the documents states, are counted apart: "
+        f"{checks['reproduced']} hold, "
+        f"{checks['not_reproduced']} do not, and {checks['cannot_be_judged_here']} cannot be judged"
+    )
     for document, counts in judged["by_document"].items():
         row = next(line for line in LINES if line.startswith(f"| {document} |"))
         cells = [cell.split(":")[0].strip() for cell in row.strip("|").split("|")[1:]]
@@ -81,23 +84,38 @@ def shapes_statements() -> Iterator[str]:
     yield "{:.0%} of those of 10 shapes, {:.0%} of those of 90".format(*ends)
 
 
+# whose claims were mended since the other machines judged them; and which differ although they were not, or by the runs
+MENDED = [
+    "gain-stands",
+    "steps",
+    "size-640",
+    "count-plus-reaches-baseline",
+    "effects/modal-scheduler/one-scheduler/last",
+]
+MENDED = [*(f"countclip/{name}" for name in MENDED), "posenet/adam-is-stable"]
+MENDED += [f"convnets-in-vision/{name}" for name in ("segmentation-precise", "greedy-matching")]
+OF_THE_MACHINE = ["implicit-counting/sensitive-mechanisms-50", "countclip/learned-6", "countclip/rarely-higher"]
+
+
 def another_machine() -> Iterator[str]:
-    judged, there = recorded("claims.json")["claims"], recorded("avx2/claims.json")["claims"]
-    assert judged.keys() == there.keys()
-    other = {name: (judged[name]["verdict"], there[name]["verdict"]) for name in judged if judged[name] != there[name]}
-    assert list(other) == ["countclip/learned-6", "countclip/rarely-higher"]
-    assert set(other.values()) == {("cannot be judged here", "not reproduced")}
-    yield f"Of the {len(judged)} verdicts, checks among them, two differ"
-    here, elsewhere = recorded("shapes/metrics.json"), recorded("avx2/shapes.json")
-    yield f"is {elsewhere['own_test_accuracy']['mean']:.3f} there and {here['own_test_accuracy']['mean']:.3f} here"
+    judged = [recorded(name)["claims"] for name in ("claims.json", "xeon/claims.json", "avx2/claims.json")]
+    common = [name for name in judged[0] if all(name in claims for claims in judged)]
+    differ = {name for name in common if len({claims[name]["verdict"] for claims in judged}) > 1}
+    assert differ == {*MENDED, *OF_THE_MACHINE}
+    yield f"Of the {len(common)} verdicts that all three have, {len(differ)} differ"
+    yield f"In {len(MENDED)} of these the claim itself was mended since, and {len(OF_THE_MACHINE)} are the machine's"
+    here, xeon, elsewhere = (recorded(f"{name}.json") for name in ("bf16/shapes", "shapes/metrics", "avx2/shapes"))
+    yield "is {:.3f} here, {:.3f} on the Xeon and {:.3f} with AVX2".format(
+        *(metrics["own_test_accuracy"]["mean"] for metrics in (here, xeon, elsewhere))
+    )
     yield "by more than {:.3f} ({}: {:.3f} and {:.3f})".format(
-        *furthest_apart(own_accuracies(here), own_accuracies(elsewhere))
+        *furthest_apart(own_accuracies(xeon), own_accuracies(elsewhere))
     )
     yield "by more than {:.2f} ({} shapes: {:.2f} and {:.2f})".format(
-        *furthest_apart(circles(here), circles(elsewhere))
+        *furthest_apart(circles(xeon), circles(elsewhere))
     )
     yield "by more than {:.1f} shapes ({}: {:.1f} and {:.1f})".format(
-        *furthest_apart(boundaries(here), boundaries(elsewhere))
+        *furthest_apart(boundaries(xeon), boundaries(elsewhere))
     )
 
 
