@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from conftest import assert_one_line_error, edit_params, published_inputs, stage_command, stage_environment
 from PIL import Image
@@ -215,11 +215,11 @@ def test_ray_gives_the_same_bytes_though_a_worker_is_killed(filtered):
     stage = subprocess.Popen(stage_command("countclip.filter"), env=stage_environment())
     killed = False
     while stage.poll() is None:
-        if finished_shards() and not killed:
-            workers = subprocess.run(["pgrep", "-f", "ray::filter_shard"], capture_output=True, text=True)
-            for worker in workers.stdout.split()[:1]:
-                os.kill(int(worker), signal.SIGKILL)
+        for worker in psutil.process_iter(["cmdline"]) if not killed else ():
+            if any("ray::filter_shard" in word for word in worker.info["cmdline"] or ()):
+                worker.kill()
                 killed = True
+                break
         time.sleep(0.01)
     assert killed, "no worker was seen to kill"
     assert stage.returncode == 0
