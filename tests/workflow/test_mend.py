@@ -89,14 +89,25 @@ def test_files_are_not_held_by_a_killed_command(repository):
     ended.wait()
 
 
-def test_empty_folders_of_runs_go_and_others_stay(repository):
-    for name, file in {"aa/empty": "", "bb/run": "x"}.items():
-        (mend.RUNS / name).mkdir(parents=True)
-        if file:
-            (mend.RUNS / name / file).write_text("cmd: echo")
-    assert "1 empty folders" in mend.main()
-    assert not (mend.RUNS / "aa/empty").exists()
-    assert (mend.RUNS / "bb/run/x").exists()
+def test_a_run_that_was_killed_before_it_was_noted_can_be_run_again(repository):
+    """DVC makes a folder in its run cache, and then the file in it."""
+    Path("dvc.yaml").write_text("stages: {one: {cmd: echo 1 > one.txt, deps: [in.txt], outs: [one.txt]}}")
+    Path("in.txt").write_text("1")
+    with Repo() as repo:
+        repo.reproduce("one")
+    noted = list(Path(".dvc/cache/runs").glob("*/*/*"))
+    assert len(noted) == 1
+    assert mend.main() == "nothing to mend"
+    noted[0].unlink()
+    for made in ("dvc.lock", "one.txt"):
+        Path(made).unlink()
+    with Repo() as repo, pytest.raises(DvcException):
+        repo.reproduce("one")
+    assert mend.main() == ".dvc/cache/runs no longer has 1 empty folders"
+    with Repo() as repo:
+        assert repo.reproduce("one")
+    assert Path("one.txt").read_text() == "1\n"
+    assert list(Path(".dvc/cache/runs").glob("*/*/*")) == noted
 
 
 @pytest.mark.parametrize("below", [".", "data"])
