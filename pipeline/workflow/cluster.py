@@ -53,7 +53,8 @@ except ImportError:
 PACKAGES = ("dvc", "numpy", "pandas", "scipy", "torch", "torchvision", "open_clip_torch", "ultralytics", "safetensors")
 PARAMS = Path("params.yaml")
 COPIES = "STUDIES_COPIES"
-PASSED_ON = ("CHECKPOINT_SECONDS", "CHECKPOINT_FOLDER", "STUDIES_MIRROR")  # of our environment, to the stages
+CHECKPOINTS = "CHECKPOINT_FOLDER"
+PASSED_ON = ("CHECKPOINT_SECONDS", CHECKPOINTS, "STUDIES_MIRROR")  # of our environment, to the stages
 ASKED = 60  # seconds for a node's answer before anything runs
 TRIES = 3  # of a stage whose node dies, after the first
 
@@ -274,8 +275,11 @@ class Cluster:
         with self.lock:
             entries = read_entries()
         known = {other: entries[other] for other in nx.descendants(self.graph, target) if other in entries}
+        environment = dict(self.environment)
+        if experiment and CHECKPOINTS in environment:  # a new run of a stage replaces the checkpoints of an old one
+            environment[CHECKPOINTS] = str(Path(environment[CHECKPOINTS], name))
         task = ray.remote(max_retries=TRIES)(run_on_node).options(name=name, **self._resources(place))
-        self.tasks[name] = task.remote(name, target, archive, self.config, known, self.environment)
+        self.tasks[name] = task.remote(name, target, archive, self.config, known, environment)
         try:
             made = ray.get(self.tasks[name])
         except RayError as error:

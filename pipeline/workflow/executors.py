@@ -88,11 +88,16 @@ class Processes:
     def arguments(self, name: str) -> list[str]:
         return command("--wait-for-lock", "repro", "--single-item", name)
 
+    def environment(self, name: str) -> dict[str, str]:
+        """What differs from ours in that of a stage."""
+        return {}
+
     def run(self, name: str, place: Share) -> bool:
         """Each line that DVC prints is shown with the stage's name."""
         if place.cores:
             os.sched_setaffinity(0, place.cores)  # of this thread, and of the processes that it starts
         visible = {} if place.gpu is None else {"CUDA_VISIBLE_DEVICES": str(place.gpu)}
+        visible |= self.environment(name)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(self.arguments(name), env=os.environ | visible, **pipes) as process:
             for line in process.stdout:

@@ -7,11 +7,13 @@ made here from these, within seconds.
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -45,6 +47,11 @@ def existing() -> set[str]:
     return set(listed.stdout.split())
 
 
+def checkpoints_of(name: str) -> dict[str, str]:
+    """A folder of its own for an experiment's checkpoints: a new run of a stage replaces those of an old one."""
+    return {"CHECKPOINT_FOLDER": str(Path(os.environ.get("CHECKPOINT_FOLDER", ".checkpoints")).resolve() / name)}
+
+
 class Local(Processes):
     """`dvc exp run --temp` of an experiment each, in a folder of its own; none begins after `until` (monotonic)."""
 
@@ -61,6 +68,9 @@ class Local(Processes):
         if made:
             print(f"{name}: done", flush=True)
         return made
+
+    def environment(self, name: str) -> dict[str, str]:
+        return checkpoints_of(name)
 
     def arguments(self, name: str) -> list[str]:
         experiment = self.wanted[name]
