@@ -148,7 +148,7 @@ def run_on_node(
     folder = copy_on_node(archive, config)
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with tempfile.TemporaryDirectory() as scratch:
-        before, after = Path(scratch, "known.json"), Path(scratch, "made.json")
+        before, after = Path(scratch, "known.json"), Path(scratch, "made.yaml")
         before.write_text(json.dumps(known))
         arguments = ["--stage", target, "--known", str(before), "--made", str(after)]
         arguments += ["--upstream", "no" if name == target else "yes"]
@@ -166,7 +166,7 @@ def run_on_node(
         except KeyboardInterrupt:  # Ray's, where the task is cancelled
             process.send_signal(signal.SIGINT)
             raise
-        return json.loads(after.read_text()) if process.wait() == 0 else None
+        return YAML(typ="safe").load(after.read_text()) if process.wait() == 0 else None
 
 
 def connect(address: str) -> None:

@@ -1,9 +1,9 @@
 """One stage on a node of a cluster, in the node's own copy of the repository; cluster.py runs it there.
 
-    python -m pipeline.workflow.handover --stage train_resnet@50 --known known.json --made made.json
+    python -m pipeline.workflow.handover --stage train_resnet@50 --known known.json --made made.yaml
 
 known.json has dvc.lock's entries of what the stage depends on, as other nodes made them; with them DVC can pull the
-stage's inputs from the remote. The stage runs, its outputs and its run are pushed; made.json has its entry and what it
+stage's inputs from the remote. The stage runs, its outputs and its run are pushed; made.yaml has its entry and what it
 cost. With --upstream yes what it depends on runs too where it differs, as under an experiment's settings.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from pipeline.stage import costs, run
-from pipeline.workflow.dvc_parts import dvc, errors_in_a_line, read_entries, read_graph, write_entries
+from pipeline.workflow.dvc_parts import dumps_yaml, dvc, errors_in_a_line, read_entries, read_graph, write_entries
 from pipeline.workflow.mend import main as mend
 
 LOOK = 1  # second(s) between looks at who started this
@@ -54,7 +54,8 @@ def main(stage: str, known: str, made: str, upstream: str = "no") -> str:
         dvc("--wait-for-lock", "push", "--run-cache", stage)
     entry = read_entries()[stage]
     spent = [cost for cost in costs() if cost["command"] == entry["cmd"]]
-    Path(made).write_text(json.dumps({"entry": entry, "costs": spent}))
+    # in YAML: what the entry holds twice is written once there, as DVC writes it into dvc.lock
+    Path(made).write_text(dumps_yaml({"entry": entry, "costs": spent}))
     return f"{stage} made and pushed,"
 
 

@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.utils.serialize import _yaml, dumps_yaml
+from ruamel.yaml import YAML
 
 from pipeline.stage import UserError
 from pipeline.workflow import dvc_parts
@@ -78,6 +79,15 @@ def test_entries_are_written_as_dvc_writes_them(repository):
         assert dvc_parts.lock_is_readable(repo)
         Path("dvc.lock").write_bytes(written[:20])
         assert not dvc_parts.lock_is_readable(repo)
+
+
+def test_what_an_entry_holds_twice_is_written_as_dvc_writes_it(repository):
+    """sources.yaml's anchors come to dvc.lock; a node hands its entry over in YAML, which keeps them."""
+    shared = ["openai", "clip_vit_b_32"]
+    entry = {"cmd": "a", "params": {"params.yaml": {"first": shared, "second": shared}}}
+    text = dvc_parts.dumps_yaml({"entry": entry})
+    assert dumps_yaml(YAML(typ="safe").load(text)) == text == dumps_yaml(_yaml.parse_yaml(text, "dvc.lock"))
+    assert "*id001" in text
 
 
 def test_the_remote_is_opened_or_refused(repository):
