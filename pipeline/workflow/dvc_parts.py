@@ -39,7 +39,7 @@ STATUS_OF_INTERRUPTED = 252  # DVC's exit status
 
 def command(*arguments: str) -> list[str]:
     """`dvc` with these arguments, as above."""
-    return [sys.executable, "-m", __name__ if __name__ != "__main__" else "pipeline.workflow.dvc_parts", *arguments]
+    return [sys.executable, "-m", "pipeline.workflow.dvc_parts", *arguments]
 
 
 def dvc(*arguments: str) -> None:
@@ -52,6 +52,14 @@ def dvc(*arguments: str) -> None:
             raise UserError(INTERRUPTED) from None
     if status:
         raise UserError(f"'dvc {arguments[0]}' failed, as said above; the same command continues, once that is mended")
+
+
+def output_of(*arguments: str) -> str:
+    """What plain `dvc` prints. Raises UserError with its last line where it fails."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"dvc {' '.join(arguments)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+    return done.stdout
 
 
 @contextmanager

@@ -120,6 +120,5 @@ def _portions(jobs: int, threads: int) -> list[frozenset[int] | None]:
         return [None] * jobs
     available = sorted(os.sched_getaffinity(0))
     own = [available[i * threads : (i + 1) * threads] for i in range(jobs)]
-    return [
-        frozenset(some if len(some) == threads else available) for some in own
-    ]  # where there are too few, they share
+    # where there are too few, they share
+    return [frozenset(some if len(some) == threads else available) for some in own]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,15 +39,7 @@ class Experiment:
 
 def existing() -> set[str]:
     """Names of the experiments of this commit."""
-    listed = subprocess.run([sys.executable, "-m", "dvc", "exp", "list", "--name-only"], capture_output=True, text=True)
-    if listed.returncode:
-        raise UserError(f"dvc exp list: {listed.stderr.strip().splitlines()[-1]}")
-    return set(listed.stdout.split())
-
-
-def checkpoints_of(name: str) -> dict[str, str]:
-    """A folder of its own for an experiment's checkpoints: a new run of a stage replaces those of an old one."""
-    return {"CHECKPOINT_FOLDER": str(Path(os.environ.get("CHECKPOINT_FOLDER", ".checkpoints")).resolve() / name)}
+    return set(dvc_parts.output_of("exp", "list", "--name-only").split())
 
 
 class Local(Processes):
@@ -70,7 +60,8 @@ class Local(Processes):
         return made
 
     def environment(self, name: str) -> dict[str, str]:
-        return checkpoints_of(name)
+        """A folder of its own for checkpoints: a new run of a stage replaces those of an old one."""
+        return {"CHECKPOINT_FOLDER": str(Path(os.environ.get("CHECKPOINT_FOLDER", ".checkpoints")).resolve() / name)}
 
     def arguments(self, name: str) -> list[str]:
         experiment = self.wanted[name]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import vl_convert
 
 from pipeline.stage import UserError, run, write_bytes
+from pipeline.workflow.dvc_parts import output_of
 
 VEGA_LITE = "5.21"  # of those in the wheel, the last that DVC's templates (schema v5) are written for
 CONFIG = Path(".dvc")  # DVC reads a relative template from here
@@ -66,7 +66,7 @@ def differing_plots(base: str, new: str) -> tuple[list[Plot], list[str], list[tu
     changed, same = [], []
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["plots", "diff", "--json", "--out", folder, base, new]
-        found = json.loads(_dvc(*arguments))
+        found = json.loads(output_of(*arguments))
         missing = [(error["name"], error["rev"]) for error in found.get("errors", [])]
         absent = {title for title, _ in missing}
         for title, parts in found.get("data", {}).items():
@@ -103,19 +103,12 @@ def _drawn(parts: list[dict], base: str, new: str) -> dict[str, bytes]:
     return drawn
 
 
-def _dvc(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"dvc {' '.join(arguments)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
-    return done.stdout
-
-
 def main() -> str:
     if not CONFIG.is_dir():
         raise UserError(f"{Path.cwd()} is not the root of the repository: run it where {CONFIG} is")
     path = Path(sys.prefix) / "share/dvc-plots.html"  # goes with the installation that it belongs to
     write_bytes(path, page_template(vl_convert.javascript_bundle(vl_version=VEGA_LITE)).encode())
-    _dvc("config", "--local", "plots.html_template", os.path.relpath(path, CONFIG))
+    output_of("config", "--local", "plots.html_template", os.path.relpath(path, CONFIG))
     return "a page for dvc plots"
 
 
