@@ -9,8 +9,8 @@ one that is then below 0.95 goes on for five times its share. With one thread, a
 process's CPU time, which other work on the machine disturbs least.
 
 auto             the precision that `auto` chooses here, against the other of fp32 and bf16
-tiny_maps        gradients on maps of 2 x 2 by matrix products, against torch's convolution; regress is such a ResNet-18
-channels_last    against NCHW; for ResNet-18, both without tiny_maps
+tiny_maps        on maps of 2 x 2, against torch's convolution; regress is such a ResNet-18
+channels_last    and tiny_maps, against plain PyTorch: NCHW
 _over_memory     the fused optimiser's step, against that of the same optimiser without
 batch of 128     in prediction, against other sizes
 all layers       VGG16's five layers in one pass over a batch, against a pass for each layer and image
@@ -261,7 +261,7 @@ def in_either_precision(precision: str) -> Iterator[Row]:
             plain, nchw = (partial(ours, change=change) for change in (without_tiny_maps, in_nchw))
             if name.startswith(f"resnet18, {SIZE} px"):  # larger images have no tiny maps
                 yield Row("tiny_maps", what, name, precision, ours, plain)
-            yield Row("channels_last", what, name, precision, plain, nchw)
+            yield Row("channels_last", what, name, precision, ours, nchw)
     ours = partial(classify, "predict", "resnet18", 128, SIZE, precision)
     for batch in (32, 512):
         name = f"resnet18, {SIZE} px, not {batch}"

@@ -173,7 +173,7 @@ def count_locked(folder: Path) -> int:
 
 def describe_left(folder: Path, locked_before: int) -> str:
     """What a killed run has left behind: checkpoints, partial files, DVC's files cut off."""
-    checkpoints = {path.relative_to(folder).parts[1] for path in (folder / ".checkpoints").rglob("*.pt")}
+    checkpoints = {path.parent.stem for path in (folder / ".checkpoints").rglob("*.pt")}
     left = [f"checkpoint of {name}" for name in sorted(checkpoints)]
     results = [folder / name for name in ("data", "models", "metrics", "plots")]
     partial = [path.name for result in results for path in result.rglob(".*.partial")]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 FLUSH = 25  # steps between reads of the loss off the device
 CPU_INFO = Path("/proc/cpuinfo")
+ABANDONED = 2 * 24 * 3600  # seconds after which nobody continues a run
 CURVE_POINTS = 40  # of a learning curve, each the mean of about as many steps
 
 
@@ -161,9 +162,9 @@ class History:
 
 
 class Checkpoint:
-    """The last state of one training run, on disk; a new run of the same stage replaces an old one's.
+    """The last state of one training run, in a folder of its own: runs of one stage side by side keep theirs.
 
-    Of several processes under torchrun, the first writes and reads it and all continue from it, so that other
+    A folder that no run has touched for two days is removed by the next run of its stage. Of several processes under torchrun, the first writes and reads it and all continue from it, so that other
     machines need no copy.
     """
 
@@ -178,8 +179,9 @@ class Checkpoint:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
         where = os.environ.get("CHECKPOINT_FOLDER") or Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints"
-        self.folder = Path(where) / stage
-        self.path = self.folder / f"{digest.hexdigest()[:32]}.pt"
+        self.stage = stage
+        self.folder = Path(where) / f"{stage}.{digest.hexdigest()[:32]}"
+        self.path = self.folder / "state.pt"
         self.seconds = float(os.environ.get("CHECKPOINT_SECONDS", 30))
         self.last_save = time.monotonic()
 
@@ -206,14 +208,14 @@ class Checkpoint:
             buffer = io.BytesIO()
             torch.save(state, buffer)
             write_bytes(self.path, buffer.getbuffer())
-            for other in self.folder.iterdir():
-                if other != self.path:
-                    other.unlink()
+            for folder in self.folder.parent.glob(f"{self.stage}.{'?' * 32}"):
+                if time.time() - folder.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(folder, ignore_errors=True)
         self.last_save = time.monotonic()
 
     def beside(self, name: str) -> Path:
         """Where this run may keep a file of its own until its end."""
-        return self.folder.with_name(f"{self.folder.name}.kept") / f"{self.path.stem}.{name}"
+        return self.folder / name
 
     def save_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
         if self.due:
@@ -222,8 +224,7 @@ class Checkpoint:
     def discard(self) -> None:
         """Forget the run: call once its results are on disk."""
         if leads():
-            for folder in (self.folder, self.beside("").parent):
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def fit(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -108,15 +110,30 @@ def test_a_checkpoint_is_for_the_same_settings_and_inputs_only(folder):
     assert len({path(), *others}) == 4
 
 
-def test_only_the_latest_run_of_a_stage_keeps_its_checkpoint(folder):
-    with pytest.raises(StoppedError):
-        train(folder, stop_at=5, seed=1)
-    with pytest.raises(StoppedError):
-        train(folder, stop_at=5, seed=2)
-    assert len(list((folder / ".checkpoints/test.small").iterdir())) == 1
+def test_runs_of_a_stage_keep_a_checkpoint_each(folder):
+    for seed in (1, 2):
+        with pytest.raises(StoppedError):
+            train(folder, stop_at=5, seed=seed)
     *_, checkpoint = train(folder, seed=2)
     checkpoint.discard()
-    assert not (folder / ".checkpoints/test.small").exists()
+    (of_the_first,) = (folder / ".checkpoints").iterdir()
+    assert not checkpoint.folder.exists()
+    *_, checkpoint = train(folder, seed=1)
+    assert checkpoint.folder == of_the_first
+
+
+def test_a_checkpoint_that_nobody_continued_goes(folder):
+    """After two days, when the same stage runs; another stage's stays."""
+    with pytest.raises(StoppedError):
+        train(folder, stop_at=5, seed=1)
+    (old,) = (folder / ".checkpoints").iterdir()
+    other = old.with_name(f"test.smaller.{'0' * 32}")
+    other.mkdir()
+    two_days_ago = time.time() - 2 * 24 * 3600 - 60
+    for path in (old, other):
+        os.utime(path, (two_days_ago, two_days_ago))
+    *_, checkpoint = train(folder, seed=2)
+    assert set((folder / ".checkpoints").iterdir()) == {checkpoint.folder, other}
 
 
 def test_a_checkpoint_that_cannot_be_read_is_no_obstacle(folder, capsys):
@@ -124,7 +141,7 @@ def test_a_checkpoint_that_cannot_be_read_is_no_obstacle(folder, capsys):
     checkpoint.discard()
     with pytest.raises(StoppedError):
         train(folder, stop_at=20)
-    (path,) = (folder / ".checkpoints/test.small").iterdir()
+    (path,) = (folder / ".checkpoints").glob("test.small.*/*")
     path.write_bytes(path.read_bytes()[:100])
     again, *_ = train(folder)
     assert "cannot be read" in capsys.readouterr().out
@@ -134,7 +151,7 @@ def test_a_checkpoint_that_cannot_be_read_is_no_obstacle(folder, capsys):
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(folder):
     with pytest.raises(UserError, match=r"the loss is nan at step 23: .* lower the learning rate.*state is kept in"):
         train(folder, spoil_at=23)
-    (kept,) = (folder / ".checkpoints/test.small").iterdir()
+    (kept,) = (folder / ".checkpoints").glob("test.small.*/*")
     saved = torch.load(kept, weights_only=True)
     assert saved["next"] == 23
     assert all(torch.isfinite(tensor).all() for tensor in saved["state"]["model"].values())

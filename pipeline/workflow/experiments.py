@@ -60,7 +60,7 @@ class Local(Processes):
         return made
 
     def environment(self, name: str) -> dict[str, str]:
-        """A folder of its own for checkpoints: a new run of a stage replaces those of an old one."""
+        """Checkpoints outside the folder that DVC makes for the experiment and removes: run again, it continues."""
         return {"CHECKPOINT_FOLDER": str(Path(os.environ.get("CHECKPOINT_FOLDER", ".checkpoints")).resolve() / name)}
 
     def arguments(self, name: str) -> list[str]:

@@ -111,7 +111,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(prepared, run_stage)
         Path(name).unlink(missing_ok=True)
     moments = random.Random(0)
     for _ in range(2):
-        run_killed("countclip.train", wait_for=".checkpoints/countclip.train/*.pt", moments=moments, spread=0.5)
+        run_killed("countclip.train", wait_for=".checkpoints/countclip.train.*/*.pt", moments=moments, spread=0.5)
     last = run_stage("countclip.train", CHECKPOINT_SECONDS="0")
     assert last.returncode == 0, last.stderr
     assert "continues at step" in last.stdout
@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_state(
         result, "the loss is nan at step", "lower the learning rate", "the last good state is kept in"
     )
     assert not FINETUNED.exists()
-    kept = torch.load(next(Path(".checkpoints/countclip.train").glob("*.pt")))
+    kept = torch.load(next(Path(".checkpoints").glob("countclip.train.*/*.pt")))
     assert all(math.isfinite(values["loss"]) for values in kept["steps"])
 
 

@@ -195,7 +195,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(copy, run_stage, sta
     for _ in range(2):
         for output in outputs:
             shutil.rmtree(output, ignore_errors=True)  # as DVC does before it runs a stage
-        run_killed(*stage, wait_for=f".checkpoints/{name}/*.pt", moments=moments, spread=0.05)
+        run_killed(*stage, wait_for=f".checkpoints/{name}.*/*.pt", moments=moments, spread=0.05)
     for output in outputs:
         shutil.rmtree(output, ignore_errors=True)
     assert run_stage(*stage, CHECKPOINT_SECONDS="0").returncode == 0
@@ -250,7 +250,7 @@ def test_killed_while_handing_over_it_starts_afresh(copy, run_stage):
     assert process.returncode == 0
     shutil.rmtree("data/posenet/features/squeezenet1_1")
     run_killed(
-        *EXTRACT[1], wait_for=".checkpoints/posenet.extract.squeezenet1_1/*.pt", moments=random.Random(0), spread=0
+        *EXTRACT[1], wait_for=".checkpoints/posenet.extract.squeezenet1_1.*/*.pt", moments=random.Random(0), spread=0
     )
     for kept in Path(".checkpoints").rglob("*.npy"):
         kept.unlink()

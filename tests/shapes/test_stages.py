@@ -162,7 +162,7 @@ def test_predictions_killed_between_sets(trained, run_stage):
     assert "data/shapes/decisions/paper/M50.parquet" in undisturbed
     shutil.rmtree("data/shapes/decisions")
     run_killed("shapes.predict", "--density", 50, wait_for=".checkpoints/*/*.pt", moments=random.Random(0), spread=0)
-    (kept,) = Path(".checkpoints/shapes.predict.M50").glob("*.pt")
+    (kept,) = Path(".checkpoints").glob("shapes.predict.M50.*/*.pt")
     assert 0 < len(torch.load(kept)) < 2 + 9  # sets
     shutil.rmtree("data/shapes/decisions", ignore_errors=True)  # as DVC does before it runs a stage
     assert run_stage("shapes.predict", "--density", 50).returncode == 0
