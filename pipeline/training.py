@@ -164,8 +164,8 @@ class History:
 class Checkpoint:
     """The last state of one training run, in a folder of its own: runs of one stage side by side keep theirs.
 
-    A folder that no run has touched for two days is removed by the next run of its stage. Of several processes under torchrun, the first writes and reads it and all continue from it, so that other
-    machines need no copy.
+    A folder that no run has touched for two days is removed by the next run of its stage. Of several processes under
+    torchrun, the first writes and reads it and all continue from it, so that other machines need no copy.
     """
 
     def __init__(self, stage: str, settings: Iterable[BaseModel | str | int], inputs: Iterable[Path]) -> None:
