@@ -140,9 +140,10 @@ def look_around(archive: bytes, config: str, token: str) -> tuple[dict[str, str 
 
 def run_on_node(
     name: str, target: str, archive: bytes, config: str, known: dict[str, dict], environment: dict[str, str]
-) -> dict[str, Any] | None:
-    """Run a stage in the node's copy: what handover.py says that it made, None where it failed.
+) -> str | None:
+    """Run a stage in the node's copy: what handover.py says that it made, in YAML; None where it failed.
 
+    In text, since Ray copies what a dictionary holds twice, and dvc.lock would have it twice.
     name: the stage's, or that of an experiment, which runs all that differs.
     """
     folder = copy_on_node(archive, config)
@@ -166,7 +167,7 @@ def run_on_node(
         except KeyboardInterrupt:  # Ray's, where the task is cancelled
             process.send_signal(signal.SIGINT)
             raise
-        return YAML(typ="safe").load(after.read_text()) if process.wait() == 0 else None
+        return after.read_text() if process.wait() == 0 else None
 
 
 def connect(address: str) -> None:
@@ -276,21 +277,22 @@ class Cluster:
             entries = read_entries()
         known = {other: entries[other] for other in nx.descendants(self.graph, target) if other in entries}
         environment = dict(self.environment)
-        if experiment and CHECKPOINTS in environment:  # a new run of a stage replaces the checkpoints of an old one
+        if experiment and CHECKPOINTS in environment:  # experiments may share a stage
             environment[CHECKPOINTS] = str(Path(environment[CHECKPOINTS], name))
         task = ray.remote(max_retries=TRIES)(run_on_node).options(name=name, **self._resources(place))
         self.tasks[name] = task.remote(name, target, archive, self.config, known, environment)
         try:
-            made = ray.get(self.tasks[name])
+            text = ray.get(self.tasks[name])
         except RayError as error:
             show(name, f"error: Ray: {str(error).strip().splitlines()[0]}")
             return False
-        if made and not experiment:
+        if text is not None and not experiment:
+            made = YAML(typ="safe").load(text)
             with self.lock, self.repo.lock:
                 write_entries(read_entries() | {name: made["entry"]})
             for cost in made["costs"]:
                 keep_cost(cost)
-        return made is not None
+        return text is not None
 
     def interrupt(self) -> None:
         for task in self.tasks.values():
