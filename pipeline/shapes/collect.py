@@ -13,10 +13,10 @@ from pipeline.stage import run, write_bytes
 
 
 def networks(params: Params) -> list[Network]:
-    """The paper's, one a density; then other architectures and further training runs."""
+    """Every training run of the paper's networks, one a density; then of other architectures."""
     variants = params.shapes.variants
     return [
-        *(Network(density) for density in params.densities),
+        *(Network(density, run=run) for density in params.densities for run in params.shapes.runs),
         *(Network(variants.density, name, run) for name in variants.architectures for run in variants.runs),
     ]
 

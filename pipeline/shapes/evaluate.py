@@ -2,25 +2,24 @@
 
     python -m pipeline.shapes.evaluate
 
-Intervals are 95%: Wilson's for proportions, bootstrap percentiles for the psychometric fits. They
-cover the sampling of test images, not of training runs.
+Intervals are 95%, over test images and training runs (pipeline/statistics/intervals.py).
 """
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from pipeline.params import Params, load_params
-from pipeline.predictions import read_predictions
+from pipeline.shapes.answers import of_run, rates_over_runs, read_answers
 from pipeline.shapes.paths import PLOTS, Network, margin_name, observer, split_name
 from pipeline.shapes.statements import convergence, margins_of_test_sets, statements
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
-from pipeline.statistics.intervals import wilson
-from pipeline.statistics.psychometric import describe, rates
+from pipeline.statistics.intervals import over_networks, over_runs, wilson
+from pipeline.statistics.psychometric import describe
 
 # The paper's 21 margin sets; -6 and 6 were left out by mistake
 PAPER_DENSITIES, PAPER_MARGINS = {10, 50, 100}, {-8, -4, -2, 0, 2, 4, 8}
@@ -29,7 +28,7 @@ PAPER_DENSITIES, PAPER_MARGINS = {10, 50, 100}, {-8, -4, -2, 0, 2, 4, 8}
 def accuracy_table(by_condition: pd.DataFrame, densities: list[int]) -> pd.DataFrame:
     """Fig. 2: one row for each network and test set."""
     cells = [
-        {"network": network, "test": test, **by_condition.loc[observer(network), split_name(test, "test")]}
+        {"network": network, "test": test, **by_condition.loc[network, split_name(test, "test")]}
         for network in densities
         for test in densities
     ]
@@ -44,7 +43,7 @@ def margin_table(by_condition: pd.DataFrame, params: Params) -> pd.DataFrame:
             "density": density,
             "margin": margin,
             "in_paper": density in PAPER_DENSITIES and margin in PAPER_MARGINS,
-            **by_condition.loc[observer(network), margin_name(density, margin)],
+            **by_condition.loc[network, margin_name(density, margin)],
         }
         for network in params.densities
         for density in params.shapes.margin_densities
@@ -54,42 +53,57 @@ def margin_table(by_condition: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 
 def bias_table(margins: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
-    """A psychometric function for each network and density."""
-    return pd.DataFrame(
-        {"network": network, "density": density, **describe(rows, item_rng(seed, name), resamples)}
-        for (network, density), rows in margins.groupby(["network", "density"])
-        for name in [f"shapes/evaluate/{network}/{density}"]
-    )
+    """A psychometric function for each network, density and training run.
+
+    pse, slope: means over runs, with intervals; the PSE is undefined where that of a run is, and so is a bound.
+    pse_by_run, slope_by_run, intercept_by_run, lapse_by_run: of each run's own function.
+    """
+    rows = []
+    for (network, density), cells in margins.groupby(["network", "density"]):
+        rng = item_rng(seed, f"shapes/evaluate/{network}/{density}")
+        fits = pd.DataFrame(
+            describe(of_run(cells, place), rng, resamples) for place in range(len(cells["circle_by_run"].iloc[0]))
+        ).astype(float)
+        row = {"network": network, "density": density, "runs": len(fits)}
+        for name in ("pse", "slope"):
+            bounds = over_runs(*(fits[f"{name}{suffix}"].to_numpy() for suffix in ("", "_low", "_high")))
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+        row |= {f"{name}_by_run": fits[name].tolist() for name in ("pse", "slope", "intercept", "lapse")}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def extreme(table: pd.DataFrame, place: int, keys: list[str]) -> dict:
-    """One cell, chosen among all: an interval that holds for every one of them at once (Bonferroni)."""
-    row = table.loc[place]
-    right = binomtest(round(row["accuracy"] * row["images"]), int(row["images"]))
-    bounds = right.proportion_ci(1 - 0.05 / len(table), method="wilson")
-    where = {key: int(row[key]) for key in keys}
-    return {"accuracy": row["accuracy"], "low": bounds.low, "high": bounds.high, "of": len(table), **where}
+def extreme(table: pd.DataFrame, keys: list[str], lowest: bool) -> dict:
+    """The lowest, or highest, accuracy of a table, mean over runs; and the cell whose own mean is lowest, or highest.
+
+    A run's interval over images is Wilson's at a level that holds for every cell at once (Bonferroni).
+    """
+    by_run = np.array(table["accuracy_by_run"].tolist())  # [cells, runs]
+    places = by_run.argmin(axis=0) if lowest else by_run.argmax(axis=0)
+    values = by_run[places, np.arange(by_run.shape[1])]
+    images = table["images"].to_numpy()[places]
+    value, low, high = over_runs(values, *wilson(values * images, images, alpha=0.05 / len(table)))
+    cell = table.loc[table["accuracy"].idxmin() if lowest else table["accuracy"].idxmax()]
+    where = {key: int(cell[key]) for key in keys}
+    return {"accuracy": value, "low": max(low, 0.0), "high": min(high, 1.0), "of": len(table), **where}
 
 
 def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -> dict:
     """The study's numbers, for `dvc metrics`."""
     own = accuracy[accuracy["network"] == accuracy["test"]]
-    low, high = wilson((own["accuracy"] * own["images"]).sum(), own["images"].sum())
     published = margins[margins["in_paper"]]
     fewer_circles = margins[margins["margin"] == -4]
 
     return {
         "own_test_accuracy": {
-            "mean": own["accuracy"].mean(),
-            "low": float(low),
-            "high": float(high),
+            **over_networks(own["accuracy"].to_numpy()),
             **{observer(row.network): row.accuracy for row in own.itertuples()},
         },
-        "lowest": extreme(accuracy, accuracy["accuracy"].idxmin(), ["network", "test"]),
-        "highest": extreme(accuracy, accuracy["accuracy"].idxmax(), ["network", "test"]),
+        "lowest": extreme(accuracy, ["network", "test"], lowest=True),
+        "highest": extreme(accuracy, ["network", "test"], lowest=False),
         "mean_accuracy_on_denser_sets": accuracy.loc[accuracy["test"] > accuracy["network"], "accuracy"].mean(),
         "mean_accuracy_on_sparser_sets": accuracy.loc[accuracy["test"] < accuracy["network"], "accuracy"].mean(),
-        "lowest_margin_set": extreme(published, published["accuracy"].idxmin(), ["network", "density", "margin"])
+        "lowest_margin_set": extreme(published, ["network", "density", "margin"], lowest=True)
         if len(published)
         else None,
         "answered_circle_with_4_more_squares": {
@@ -108,8 +122,9 @@ def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -
 
 def main() -> str:
     params = load_params()
-    trials = read_predictions(Network(density).predictions for density in params.densities)
-    by_condition = rates(trials)
+    runs = params.shapes.runs
+    trials = read_answers(params.densities, runs)
+    by_condition = rates_over_runs(trials)
     try:
         accuracy = accuracy_table(by_condition, params.densities)
         margins = margin_table(by_condition, params)
@@ -118,18 +133,22 @@ def main() -> str:
             f"data/shapes/predictions/paper: no trials of {error}; run 'dvc repro predict_shapes'"
         ) from None
     bias = bias_table(margins, params.seed, params.at_scale.shapes.bootstrap)
-    curves = pd.concat([pd.read_csv(Network(density).curve) for density in params.densities])
-    for name, table in {"curves": curves, "accuracy": accuracy, "margins": margins, "bias": bias}.items():
+    networks = {density: [Network(density, run=run) for run in runs] for density in params.densities}
+    curves = pd.concat([pd.read_csv(one.curve) for several in networks.values() for one in several])
+    mean_curves = curves.groupby(["network", "images_seen"], as_index=False)[["loss", "accuracy"]].mean()
+    for name, table in {"curves": mean_curves, "accuracy": accuracy, "margins": margins, "bias": bias}.items():
         write_json(PLOTS / f"{name}.json", table.to_dict("records"))
-    resamples = params.at_scale.shapes.bootstrap
-    found = statements(accuracy, margins, bias, item_rng(params.seed, "shapes/evaluate/statements"), resamples)
+    found = statements(accuracy, margins, bias)
     found["margins_of_test_sets"] = margins_of_test_sets(trials, params.densities)
-    trained = {density: json.loads(Network(density).training_metrics.read_text()) for density in params.densities}
+    epochs = {
+        density: [json.loads(one.training_metrics.read_text())["epochs"] for one in several]
+        for density, several in networks.items()
+    }
     found["convergence"] = convergence(
-        curves, {density: [epoch["test_accuracy"] for epoch in own["epochs"]] for density, own in trained.items()}
+        curves, {of: [[epoch["test_accuracy"] for epoch in run] for run in several] for of, several in epochs.items()}
     )
     write_json("metrics/shapes.json", summary(accuracy, margins, bias) | {"statements": found})
-    return f"{len(trials):,} decisions of {len(params.densities)} networks"
+    return f"{len(trials):,} decisions of {len(params.densities)} networks in {len(runs)} training runs"
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def training(params: Params) -> None:
             curves.plot(curve["images_seen"], curve["loss"], color=colour, label=observer(network))
         curves.axhline(np.log(2), color="#888888", lw=1, ls=":")
         curves.annotate("chance", (1, np.log(2)), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-        curves.set(title="Training loss", xlabel="images seen", ylabel="cross entropy (nats)")
+        curves.set(title="Training loss, mean of runs", xlabel="images seen", ylabel="cross entropy (nats)")
         curves.set_ylim(bottom=0)
         curves.legend(ncols=3)
         side = int(np.sqrt(SAMPLES))
@@ -80,7 +80,7 @@ def accuracy_table(accuracy: pd.DataFrame) -> None:
             )
         axes.set_xticks(range(table.shape[1]), table.columns)
         axes.set_yticks(range(table.shape[0]), [observer(network) for network in table.index])
-        axes.set(title="Accuracy (%) on every test set; own set in bold")
+        axes.set(title="Accuracy (%) on every test set, mean of runs; own set in bold")
         axes.set(xlabel="density of the test set", ylabel="network, by the density that it was trained on")
         axes.grid(visible=False)
         drawing.colorbar(image, label="accuracy", shrink=0.85, extend="min", format=PercentFormatter(1))
@@ -112,7 +112,7 @@ def margin_curves(margins: pd.DataFrame) -> None:
 
 
 def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
-    """What every network answers, with the fitted functions."""
+    """What every network answers: means of training runs with intervals, and the fitted function of each run."""
     networks = margins["network"].unique()
     columns = min(3, len(networks))
     rows = -(-len(networks) // columns)
@@ -128,13 +128,10 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
             ):
                 errors = [points["circle"] - points["circle_low"], points["circle_high"] - points["circle"]]
                 ax.errorbar(points["margin"], points["circle"], errors, fmt="o", color=colour, ms=3.5, lw=1)
-                curve = fits.loc[density]
-                ax.plot(
-                    fine,
-                    probability(fine, curve["intercept"], curve["slope"], curve["lapse"]),
-                    color=colour,
-                    label=f"{density} shapes",
-                )
+                of_runs = (fits.loc[density, f"{name}_by_run"] for name in ("intercept", "slope", "lapse"))
+                for run, fitted in enumerate(zip(*of_runs, strict=True)):
+                    label = None if run else f"{density} shapes"
+                    ax.plot(fine, probability(fine, *fitted), color=colour, lw=1, label=label)
             ax.axhline(0.5, color="#888888", lw=1, ls=":")
             ax.axvline(0, color="#888888", lw=1, ls=":")
             ax.set(title=observer(network), ylim=(-0.02, 1.02))
@@ -144,12 +141,12 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
 
 
 def bias_by_density(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
-    """Where the boundary lies, against the density that the network was trained on.
+    """Where the boundary lies, against the density that the network was trained on: each run, and their mean.
 
     Beyond the margins that were tested it is the fitted function's. Of a network whose answers do not rise with the
     margin, the share of 'circle' stands there.
     """
-    circle = margins.groupby(["network", "density"])["circle"].mean()
+    circle = margins.groupby(["network", "density"])["circle"].mean()  # of all runs
     groups = list(bias.groupby("density"))
     networks = sorted(bias["network"].unique())
     tested = margins["margin"].min(), margins["margin"].max()
@@ -163,6 +160,8 @@ def bias_by_density(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
             low = known["pse"] - known["pse_low"].astype(float).fillna(-1e3)
             high = known["pse_high"].astype(float).fillna(1e3) - known["pse"]
             ax.errorbar(known["network"], known["pse"].astype(float), [low, high], fmt="o", color=colour, capsize=2)
+            for network, of_runs in rows.set_index("network")["pse_by_run"].items():
+                ax.plot([network + 1.5] * len(of_runs), np.array(of_runs, float), ".", color=colour, ms=4, alpha=0.6)
             for network in rows.loc[rows["pse"].isna(), "network"]:
                 place = {"xy": (network, limit / 40), "rotation": 90, "ha": "center", "va": "bottom"}
                 share = circle[network, density]

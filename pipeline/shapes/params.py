@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from pipeline.shapes.paths import ARCHITECTURE
 from pipeline.section import Densities, Density, Probability, Range, Section, Training, ascending, distinct
 
 Grey = Annotated[int, Field(ge=0, le=255)]
@@ -29,12 +30,22 @@ class Scene(Section):
     overlap: bool
 
 
+Runs = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(distinct)]
+
+
 class Variants(Section):
     """Networks beside the paper's: every architecture, trained `runs` times, on one density's images."""
 
     density: Density
     architectures: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
-    runs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(distinct)]
+    runs: Runs
+
+    @field_validator("architectures")
+    @classmethod
+    def _are_others(cls, architectures: list[str]) -> list[str]:
+        if ARCHITECTURE in architectures:
+            raise ValueError(f"{ARCHITECTURE} is the paper's network; shapes.runs says how often it is trained")
+        return architectures
 
 
 class Shapes(Section):
@@ -45,7 +56,15 @@ class Shapes(Section):
     target: Literal["hard", "soft"]
     margin_densities: Densities
     margins: Margins
+    runs: Runs
     variants: Variants
+
+    @field_validator("runs")
+    @classmethod
+    def _begin_with_the_first(cls, runs: list[int]) -> list[int]:
+        if runs[0] != 0:
+            raise ValueError("the first should be 0: other studies explain and probe that run")
+        return runs
 
     @model_validator(mode="after")
     def _margins_fit(self) -> Shapes:

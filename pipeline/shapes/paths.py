@@ -38,7 +38,7 @@ def shard_path(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Network:
-    """One trained network: the paper's M_50 is Network(50); others vary its architecture or its training run."""
+    """One training run of a network: Network(50) is the first of the paper's M_50."""
 
     density: int
     architecture: str = ARCHITECTURE
@@ -46,13 +46,14 @@ class Network:
 
     @property
     def group(self) -> str:
-        """Where its files lie: 'paper', or 'variants' for another architecture or a further training run."""
-        return "paper" if (self.architecture, self.run) == (ARCHITECTURE, 0) else "variants"
+        """Where its files lie: 'paper', or 'variants' for another architecture than the paper's."""
+        return "paper" if self.architecture == ARCHITECTURE else "variants"
 
     @property
     def name(self) -> str:
-        """As an observer: 'M50', or for instance 'regnet_y_400mf-50-run2'."""
-        return f"M{self.density}" if self.group == "paper" else f"{self.architecture}-{self.density}-run{self.run}"
+        """As an observer: 'M50-run0', or for instance 'regnet_y_400mf-50-run2'."""
+        network = observer(self.density) if self.group == "paper" else f"{self.architecture}-{self.density}"
+        return f"{network}-run{self.run}"
 
     @property
     def weights(self) -> Path:
@@ -83,5 +84,5 @@ class Network:
 
 
 def observer(density: int) -> str:
-    """Name of the paper's network trained at this density: M_50 is 'M50'."""
-    return Network(density).name
+    """Name of the paper's network of this training density, whatever the run: M_50 is 'M50'."""
+    return f"M{density}"

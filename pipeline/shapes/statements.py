@@ -1,7 +1,8 @@
 """What the paper says of all networks together, as numbers with intervals (implicit-counting, Results and Discussion).
 
-Intervals are 95%. Where networks are what a statement generalises over, they are resampled (percentile bootstrap of
-whole networks), or Student's t is taken over them; of a rank correlation of networks, see `rank_correlation`.
+Intervals are 95%. Where networks are what a statement generalises over, a network counts by the mean of its training
+runs, and Student's t is taken over networks, by the jackknife where the number is no mean; of a rank correlation, see
+`rank_correlation`. Elsewhere they cover images and training runs.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 from scipy.stats import norm, spearmanr
 
 from pipeline.shapes.paths import observer, split_name
-from pipeline.statistics.intervals import Interval, newcombe, over_networks, resampled, wilson
+from pipeline.statistics.intervals import Interval, jackknifed, newcombe, over_networks, over_runs, wilson
 from pipeline.statistics.psychometric import FLAT
 
 SIMILAR = 10  # a test set is similar to a network's own where their densities, in shapes an image, differ by no more
 REACH = 0.05  # a network reaches an accuracy that it misses by no more
 
 
-def asymmetry(accuracy: pd.DataFrame, rng: np.random.Generator, resamples: int) -> Interval | None:
-    """Accuracy of the sparser-trained on the denser set less that of the denser-trained on the sparser, mean of pairs.
+def asymmetry(accuracy: pd.DataFrame) -> Interval | None:
+    """Accuracy of the sparser-trained on the denser set minus that of the denser-trained on the sparser, mean of pairs.
 
     Both networks of a pair see a set that is not their own and equally far from it. None where there is one network.
     """
@@ -29,18 +31,16 @@ def asymmetry(accuracy: pd.DataFrame, rng: np.random.Generator, resamples: int) 
     values = table.to_numpy()
     if len(values) < 2:
         return None
-    difference = values - values.T  # [i, j]: i on j's set less j on i's
+    difference = values - values.T  # [i, j]: i on j's set minus j on i's
 
     def statistic(places: np.ndarray) -> float:
-        ordered = np.sort(places)
-        pairs = [difference[i, j] for a, i in enumerate(ordered) for j in ordered[a + 1 :] if i != j]
-        return float(np.mean(pairs)) if pairs else np.nan
+        return float(np.mean([difference[i, j] for i, j in combinations(places, 2)]))
 
-    return resampled(statistic, len(values), rng, resamples)
+    return jackknifed(statistic, len(values))
 
 
 def own_over_others(accuracy: pd.DataFrame) -> Interval | None:
-    """A network's accuracy on its own test set less its mean on the others; mean over networks."""
+    """A network's accuracy on its own test set minus its mean on the others; mean over networks."""
     table = accuracy.pivot_table(index="network", columns="test", values="accuracy").to_numpy()
     if len(table) < 2:
         return None
@@ -75,7 +75,7 @@ def slope_by_training_density(bias: pd.DataFrame) -> dict[str, Interval]:
     }
 
 
-def margin_that_matters(margins: pd.DataFrame, rng: np.random.Generator, resamples: int) -> Interval | None:
+def margin_that_matters(margins: pd.DataFrame) -> Interval | None:
     """Does accuracy follow the relative margin, |circles - squares| / shapes, more than the absolute one?
 
     Difference of the two correlations (Spearman's) with accuracy, over networks, densities and margins but 0.
@@ -93,7 +93,7 @@ def margin_that_matters(margins: pd.DataFrame, rng: np.random.Generator, resampl
         relative = spearmanr(size / these["density"], these["accuracy"]).statistic
         return float(relative - spearmanr(size, these["accuracy"]).statistic)
 
-    return resampled(statistic, len(by_network), rng, resamples)
+    return jackknifed(statistic, len(by_network))
 
 
 def circle_bias(margins: pd.DataFrame) -> pd.DataFrame:
@@ -102,32 +102,63 @@ def circle_bias(margins: pd.DataFrame) -> pd.DataFrame:
     Over margins other than 0, of which there are as many to either side: who has no bias answers 'circle' to half.
     Unlike the point of subjective equality it is defined where a network answers one kind only; but where the boundary
     lies off 0, who tells margins apart less well lies nearer one half. towards: 1 for circles and -1 for squares where
-    the share is clearly beyond 40 to 60% (Wilson), else 0; biased: whether it is.
+    the share is clearly beyond 40 to 60% (over images and runs), else 0; biased: whether it is.
     """
     rows = margins[margins["margin"].isin(-margins["margin"]) & (margins["margin"] != 0)]
-    rows = rows.assign(circles=rows["circle"] * rows["images"])
-    table = rows.groupby(["network", "density"], as_index=False)[["circles", "images"]].sum()
-    low, high = wilson(table["circles"], table["images"])
-    towards = (low > 0.6).astype(int) - (high < 0.4).astype(int)
-    return table.assign(size=(table["circles"] / table["images"] - 0.5).abs(), towards=towards, biased=towards != 0)
+    found = []
+    for (network, density), cells in rows.groupby(["network", "density"]):
+        images = cells["images"].to_numpy()
+        by_run = np.array(cells["circle_by_run"].tolist() if "circle_by_run" in cells else cells[["circle"]])
+        circles = images @ by_run  # by run
+        low, high = wilson(circles, images.sum())
+        share, low, high = over_runs(circles / images.sum(), low, high)
+        towards = int(low > 0.6) - int(high < 0.4)
+        found.append(
+            {
+                "network": network,
+                "density": density,
+                "images": images.sum(),
+                "circle": share,
+                "circle_by_run": (circles / images.sum()).tolist(),
+                "size": abs(share - 0.5),
+                "towards": towards,
+                "biased": towards != 0,
+            }
+        )
+    return pd.DataFrame(found)
 
 
-def furthest_apart(successes: pd.Series, total: pd.Series) -> dict | None:
+def furthest_apart(shares: pd.Series, images: pd.Series, same_networks: bool) -> dict | None:
     """How far apart the two shares are that differ most, of several by what they are of; None where there is one.
 
-    With Newcombe's interval that holds for all pairs of them at once (Bonferroni), since these two were chosen.
+    shares: of each, a list, one share a training run. images: how many each is of. same_networks: whether a run is the
+    same network throughout, so that runs are compared in pairs.
+
+    The interval holds for all pairs at once (Bonferroni), since these two were chosen: Newcombe's over images, and
+    Student's t over runs, whose variance is pooled over all shares.
     """
-    pairs = len(total) * (len(total) - 1) // 2
+    pairs = len(shares) * (len(shares) - 1) // 2
     if not pairs:
         return None
-    share = successes / total
-    low, high = wilson(successes, total, alpha=0.05 / pairs)
-    most, least = share.idxmax(), share.idxmin()
-    bounds = newcombe(*((share[of], low[of], high[of]) for of in (most, least)))
+    alpha = 0.05 / pairs
+    by_run = np.array(shares.tolist())  # [shares, runs]
+    means = pd.Series(by_run.mean(axis=1), index=shares.index)
+    low, high = wilson(means * images, images, alpha)
+    most, least = means.idxmax(), means.idxmin()
+    apart = means[most] - means[least]
+    bounds = newcombe(*((means[of], low[of], high[of]) for of in (most, least)))
+    reach, runs = 0.0, by_run.shape[1]
+    if runs > 1:
+        left = by_run - by_run.mean(axis=1, keepdims=True)
+        freedom = len(shares) * (runs - 1)
+        if same_networks:
+            left -= left.mean(axis=0)
+            freedom -= runs - 1
+        reach = stdtrit(freedom, 1 - alpha / 2) * (2 * (left**2).sum() / freedom / runs) ** 0.5
     return {
-        "apart": share[most] - share[least],
-        "low": bounds[0],
-        "high": bounds[1],
+        "apart": apart,
+        "low": max(apart - np.hypot(apart - bounds[0], reach), -1.0),
+        "high": min(apart + np.hypot(bounds[1] - apart, reach), 1.0),
         "least_at": int(least),
         "most_at": int(most),
     }
@@ -137,7 +168,7 @@ def bias_by_density(table: pd.DataFrame) -> dict[str, dict]:
     """Of each network of `circle_bias`, how much its share of 'circle' differs between densities."""
     found = {}
     for network, rows in table.set_index("density").groupby("network"):
-        if apart := furthest_apart(rows["circles"], rows["images"]):
+        if apart := furthest_apart(rows["circle_by_run"], rows["images"], same_networks=True):
             found[observer(network)] = apart
     return found
 
@@ -145,7 +176,7 @@ def bias_by_density(table: pd.DataFrame) -> dict[str, dict]:
 def own_accuracy_by_training_density(accuracy: pd.DataFrame) -> dict | None:
     """How much networks' accuracies on their own test sets differ."""
     own = accuracy[accuracy["network"] == accuracy["test"]].set_index("network")
-    return furthest_apart(own["accuracy"] * own["images"], own["images"])
+    return furthest_apart(own["accuracy_by_run"], own["images"], same_networks=False)
 
 
 def on_similar_sets(accuracy: pd.DataFrame) -> Interval | None:
@@ -155,43 +186,53 @@ def on_similar_sets(accuracy: pd.DataFrame) -> Interval | None:
     return over_networks(rows.groupby("network")["accuracy"].mean().to_numpy()) if len(rows) else None
 
 
-def reach_the_highest(accuracy: pd.DataFrame) -> dict[str, int]:
-    """How many networks reach the highest accuracy of the table on some set, to within REACH.
+def reach_the_highest(accuracy: pd.DataFrame) -> dict[str, float]:
+    """How many networks reach the highest accuracy of the table on some set, to within REACH; mean over runs.
 
-    low: those of which it is clear. high: those of which the contrary is not. By Newcombe's interval of what a
-    network's best cell lacks, which holds for all cells at once (Bonferroni), since these were chosen.
+    low, high: of one run, those of which it is clear, and those of which the contrary is not; by Newcombe's interval of
+    what a network's best cell lacks, which holds for all cells at once (Bonferroni), since these were chosen. Over runs
+    as `over_runs` has it.
     """
-    best = accuracy.loc[accuracy.groupby("network")["accuracy"].idxmax()]
-    low, high = wilson(best["accuracy"] * best["images"], best["images"], alpha=0.05 / len(accuracy))
-    cells = list(zip(best["accuracy"], low, high, strict=True))
-    top = max(cells)
-    lacks = [(0.0, 0.0, 0.0) if cell is top else (top[0] - cell[0], *newcombe(top, cell)) for cell in cells]
-    counts = [sum(lack[i] <= REACH + 1e-9 for lack in lacks) for i in range(3)]
-    return {"networks": counts[0], "low": counts[2], "high": counts[1], "of": len(cells)}
+    counts = []
+    for place in range(len(accuracy["accuracy_by_run"].iloc[0])):
+        table = accuracy.assign(accuracy=[values[place] for values in accuracy["accuracy_by_run"]])
+        best = table.loc[table.groupby("network")["accuracy"].idxmax()]
+        low, high = wilson(best["accuracy"] * best["images"], best["images"], alpha=0.05 / len(table))
+        cells = list(zip(best["accuracy"], low, high, strict=True))
+        top = max(cells)
+        lacks = [(0.0, 0.0, 0.0) if cell is top else (top[0] - cell[0], *newcombe(top, cell)) for cell in cells]
+        counts.append([sum(lack[i] <= REACH + 1e-9 for lack in lacks) for i in (0, 2, 1)])
+    networks, low, high = over_runs(*np.transpose(counts))
+    return {"networks": networks, "low": max(low, 0.0), "high": min(high, float(len(best))), "of": len(best)}
 
 
-def convergence(curves: pd.DataFrame, epochs: dict[int, list[float]]) -> dict[str, Interval | None]:
-    """Was training over when it ended? Means over networks.
+def convergence(curves: pd.DataFrame, epochs: dict[int, list[list[float]]]) -> dict[str, Interval | None]:
+    """Was training over when it ended? Means over networks, of each network over its training runs.
 
-    curves: of each network, its loss on training images along 'images_seen' (Fig. 1). epochs: its accuracy on its own
-    test set after each epoch.
+    curves: of each network and run, its loss on training images along 'images_seen' (Fig. 1). epochs: of each network,
+    for each run its accuracy on its own test set after each epoch.
 
     loss_left: of the fall of the loss from the first quarter of training to the last, the share that came between the
     last two quarters; a third, if it fell along a line. accuracy_range: highest minus lowest accuracy over the last
     quarter of epochs; None where that is fewer than two epochs.
     """
     left = []
-    for _, rows in curves.groupby("network"):
+    for (network, _), rows in curves.groupby(["network", "run"]):
         losses = rows.sort_values("images_seen")["loss"].to_numpy(float)
         if len(losses) < 4:
             continue
         first, _, third, last = (part.mean() for part in np.array_split(losses, 4))
         if first > last:
-            left.append((third - last) / (first - last))
-    ends = [accuracies[-(len(accuracies) // 4) :] for accuracies in epochs.values() if len(accuracies) >= 8]
+            left.append({"network": network, "left": (third - last) / (first - last)})
+    of_networks = pd.DataFrame(left, columns=["network", "left"]).groupby("network")["left"].mean()
+    ranges = [
+        np.mean([np.ptp(run[-(len(run) // 4) :]) for run in runs])
+        for runs in epochs.values()
+        if all(len(run) >= 8 for run in runs)
+    ]
     return {
-        "loss_left": over_networks(np.array(left)),
-        "accuracy_range": over_networks(np.array([max(end) - min(end) for end in ends])) if ends else None,
+        "loss_left": over_networks(of_networks.to_numpy()),
+        "accuracy_range": over_networks(np.array(ranges)) if ranges else None,
     }
 
 
@@ -203,10 +244,8 @@ def margins_of_test_sets(trials: pd.DataFrame, densities: list[int]) -> dict[str
     """
     sizes = {}
     for density in densities:
-        rows = trials[
-            (trials["observer"].astype(str) == observer(density))
-            & (trials["condition"].astype(str) == split_name(density, "test"))
-        ]
+        rows = trials[(trials["density"] == density) & (trials["condition"].astype(str) == split_name(density, "test"))]
+        rows = rows[rows["run"] == rows["run"].min()]  # every run has the same images
         sizes[f"density_{density}"] = (rows["circles"] - rows["squares"]).abs().to_numpy(float)
     found = {}
     for name, size in {**sizes, "all": np.concatenate(list(sizes.values()))}.items():
@@ -223,14 +262,12 @@ def margins_of_test_sets(trials: pd.DataFrame, densities: list[int]) -> dict[str
     return found
 
 
-def statements(
-    accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame, rng: np.random.Generator, resamples: int
-) -> dict:
+def statements(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -> dict:
     """All of them, for `dvc metrics` and claims.yaml; None, or left out, where these settings cannot say."""
     found = circle_bias(margins)
     sizes = found.pivot_table(index="network", columns="density", values="size")
     return {
-        "sparser_trained_generalise_better": asymmetry(accuracy, rng, resamples),
+        "sparser_trained_generalise_better": asymmetry(accuracy),
         "own_over_other_sets": own_over_others(accuracy),
         "own_accuracy_by_training_density": own_accuracy_by_training_density(accuracy),
         "on_similar_sets": on_similar_sets(accuracy),
@@ -243,5 +280,5 @@ def statements(
             for sparser, denser in combinations(sorted(sizes.columns), 2)
         },
         "slope_by_training_density": slope_by_training_density(bias),
-        "relative_over_absolute_margin": margin_that_matters(margins, rng, resamples),
+        "relative_over_absolute_margin": margin_that_matters(margins),
     }

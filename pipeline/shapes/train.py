@@ -1,10 +1,11 @@
 """Train one network to choose the majority shape (implicit-counting, Method; Fig. 1).
 
     python -m pipeline.shapes.train --density 50
+    python -m pipeline.shapes.train --density 50 --run 1
     python -m pipeline.shapes.train --density 50 --architecture regnet_y_400mf --run 2
 
-The first is the paper's: a ResNet-18. The second varies its architecture and all that chance decides
-in training (initial weights, order of the images). At `scale: paper` as published: 12 epochs, batch
+The first is the paper's: a ResNet-18. The second varies all that chance decides in training (initial weights, order of
+the images), the third the architecture too. At `scale: paper` as published: 12 epochs, batch
 64, learning rate 2e-4, cross entropy. Every epoch's answers are recorded (pipeline/shapes/epochs.py).
 """
 
@@ -98,10 +99,11 @@ def main(density: int, architecture: str = ARCHITECTURE, run: int = 0) -> str:
 
     record.write(trained.epochs)
     training.save_weights(trained.weights, network)
-    label = density if trained.group == "paper" else trained.name
     curve = training.learning_curve(history.steps)
-    curve.insert(0, "network", label)
-    curve.insert(1, "images_seen", curve.pop("step") * settings.batch_size)
+    curve.insert(0, "network", density)
+    curve.insert(1, "architecture", architecture)
+    curve.insert(2, "run", run)
+    curve.insert(3, "images_seen", curve.pop("step") * settings.batch_size)
     write_bytes(trained.curve, curve.to_csv(index=False).encode())
     epochs = history.evaluations
     write_json(trained.training_metrics, {**epochs[-1], "epochs": epochs})
