@@ -53,6 +53,7 @@ from pipeline.params import load_params
 from pipeline.posenet import backbones
 from pipeline.posenet.network import ALL, grid
 from pipeline.shapes.network import build_network, majority_targets, predict_logits
+from pipeline.shapes.params import ARCHITECTURE
 from pipeline.shapes.scenes import render
 from pipeline.shapes.train import update
 from pipeline.shards import item_rng
@@ -66,7 +67,7 @@ HAS_BF16 = bool({"bf16", "AMX"} & set(arithmetic()))  # else torch emulates it
 CPU, SIZE, CLIP_BATCH = torch.device("cpu"), STUDIES.shapes.resolution, STUDIES.countclip.training.batch_size
 WHATS = ("train", "predict")
 BATCHES, FEW = {"train": STUDIES.shapes.training.batch_size, "predict": 128}, {"train": 2, "predict": 4}
-NAMES = PARAMS.shapes.variants.architectures
+NAMES = [ARCHITECTURE, *PARAMS.shapes.variants.architectures]
 SIZES = [(SIZE, BATCHES), (256, FEW)]  # pixels, and images
 
 Side = tuple[Callable[[], object], int]  # the work, and how many of the row's unit it is

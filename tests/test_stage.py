@@ -77,7 +77,7 @@ def test_a_full_disk_stops_a_stage_and_leaves_nothing(workspace, run_stage):
     ("module", "folder", "target"),
     [
         ("shapes.generate", "data/shapes/train", "data/shapes/train/density-10.tar"),
-        ("shapes.train", "models/shapes/paper", "models/shapes/paper/M10.safetensors"),
+        ("shapes.train", "models/shapes/paper", "models/shapes/paper/M10-run0.safetensors"),
     ],
 )
 def test_a_read_only_folder_stops_a_stage(workspace, run_stage, unprivileged, module, folder, target):

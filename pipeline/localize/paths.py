@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-SHAPES = Path("data/shapes")  # images, and decisions of the networks that were asked for the majority
+from pipeline.shapes.paths import Network, observer
+
+SHAPES = Path("data/shapes")  # images
 DATA = Path("data/localize")
 METRICS = Path("metrics/localize")
 PLOTS = Path("plots/localize")
@@ -51,20 +53,20 @@ def predictions_path(observer: str) -> Path:
 
 
 def network_of(density: int) -> str:
-    """The shapes study's network of a density, as an observer."""
-    return f"M{density}"
+    """The shapes study's network of a density, in its first training run."""
+    return observer(density)
 
 
 def network_weights(density: int) -> Path:
-    return Path(f"models/shapes/paper/{network_of(density)}.safetensors")
+    return Network(density).weights
 
 
 def network_decisions(density: int) -> Path:
-    return SHAPES / f"decisions/paper/{network_of(density)}.parquet"
+    return Network(density).decisions
 
 
 def network_curve(density: int) -> Path:
-    return Path(f"plots/shapes/training/paper/{network_of(density)}.csv")
+    return Network(density).curve
 
 
 def test_name(density: int) -> str:

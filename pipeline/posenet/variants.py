@@ -11,7 +11,7 @@ PIXELS = "pixels"  # no backbone at all: PosENet alone
 def weights_of(name: str, params: Params) -> str | None:
     """The file, or name in sources.yaml, of a backbone's trained weights; None where the source has none."""
     if name == COUNTER:
-        return f"models/shapes/paper/M{params.posenet.counter_density}.safetensors"
+        return f"models/shapes/paper/M{params.posenet.counter_density}-run0.safetensors"
     return params.inputs.posenet.weights.get(name)
 
 

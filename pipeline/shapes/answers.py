@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from pipeline.predictions import read_predictions
@@ -42,15 +41,15 @@ def rates_over_runs(trials: pd.DataFrame) -> pd.DataFrame:
     ).sort_values(["network", "condition", "run", "image"])
     rows = {}
     for key, cell in scored.groupby(["network", "condition"]):
-        sizes = cell.groupby("run")["image"].agg(tuple)
-        if sizes.nunique() > 1:
+        images = cell.groupby("run")["image"].agg(tuple)
+        if len(set(images)) > 1:
             raise UserError(
                 f"the training runs of network M{key[0]} were not tested on the same images of {key[1]}; run "
                 "'dvc repro predict_shapes'"
             )
-        rows[key] = {"images": len(sizes.iloc[0]), "runs": len(sizes)}
+        rows[key] = {"images": len(images.iloc[0]), "runs": len(images)}
         for name in ("accuracy", "circle"):
-            values = cell[name].to_numpy().reshape(len(sizes), -1)
+            values = cell[name].to_numpy().reshape(len(images), -1)
             bounds = share_over_runs(values)
             rows[key] |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
             rows[key][f"{name}_by_run"] = values.mean(axis=1).tolist()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from pipeline.shapes.paths import ARCHITECTURE
+from pipeline.shapes.params import ARCHITECTURE
 from pipeline.shapes.scenes import CIRCLE, KINDS, SQUARE
 from pipeline.stage import UserError
 from pipeline.tiny_maps import quicken

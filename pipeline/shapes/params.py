@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.shapes.paths import ARCHITECTURE
 from pipeline.section import Densities, Density, Probability, Range, Section, Training, ascending, distinct
 
+ARCHITECTURE = "resnet18"  # the paper's
 Grey = Annotated[int, Field(ge=0, le=255)]
 GreyRange = Annotated[list[Grey], Field(min_length=2, max_length=2), AfterValidator(ascending)]
 Margins = Annotated[list[int], Field(min_length=1), AfterValidator(distinct)]

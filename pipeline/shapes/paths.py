@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pipeline.shapes.params import Shapes
-
-ARCHITECTURE = "resnet18"  # the paper's
+from pipeline.shapes.params import ARCHITECTURE, Shapes
 
 DATA = Path("data/shapes")
 METRICS = Path("metrics/shapes")

@@ -2,7 +2,7 @@
 
 The same test images, order and initial weights. Each network is compared with itself.
 Its bias is how far its share of 'circle' answers lies from one half, over margin sets with as many to either side of 0;
-nobody's image there is a tie. Intervals are Student's over networks: they cover what training anew changes by chance.
+nobody's image there is a tie. Intervals are Student's over networks, each with the mean of its training runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str] = 
             names[0]: sides[0]["size"],
             names[1]: sides[1]["size"],
             "less_bias": sides[0]["size"] - sides[1]["size"],
-            "more_circle": sides[1]["circles"] / sides[1]["images"] - sides[0]["circles"] / sides[0]["images"],
+            "more_circle": sides[1]["circle"] - sides[0]["circle"],
         }
     )
     parts = {"all": ours.groupby("network").mean()}

@@ -103,7 +103,9 @@ def test_all_are_compared_on_the_same_trials(done):
     trials = {name: table[["condition", "image"]].astype(str) for name, table in tables.items()}
     for name in COUNTERS:
         pd.testing.assert_frame_equal(trials[name], trials["classify"])
-    theirs = pd.read_parquet(done / "data/shapes/decisions/paper/M10.parquet").astype({"condition": str, "image": str})
+    theirs = pd.read_parquet(done / "data/shapes/decisions/paper/M10-run0.parquet").astype(
+        {"condition": str, "image": str}
+    )
     merged = tables["classify"].astype({"condition": str, "image": str}).merge(theirs, on=["condition", "image"])
     assert (merged["response_x"].astype(str) == merged["response_y"].astype(str)).all()
     margins = read(done, "margins")
@@ -246,7 +248,7 @@ def test_a_checkpoint_of_another_counter_does_not_fit(copy, run_stage):
 def test_a_network_of_another_architecture_does_not_fit(copy, run_stage):
     from torchvision import models
 
-    save_weights(copy / "models/shapes/paper/M10.safetensors", models.squeezenet1_1(num_classes=2))
+    save_weights(copy / "models/shapes/paper/M10-run0.safetensors", models.squeezenet1_1(num_classes=2))
     assert_one_line_error(run_stage("localize.shift"), "M10.safetensors", "does not fit ResNet")
 
 

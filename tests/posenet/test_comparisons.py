@@ -6,39 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.posenet.comparisons import CLAIMS, Comparison, comparisons, measured, size, verdict
-from pipeline.statistics.intervals import over_runs_and_images
 
 RNG = np.random.default_rng
-
-
-def test_an_interval_without_noise_is_a_point():
-    assert over_runs_and_images(np.full((2, 5), 0.25)) == {"mean": 0.25, "low": 0.25, "high": 0.25}
-
-
-def test_an_interval_by_hand():
-    """Runs' means 0.3 and 0.5, images' 0.2 and 0.6: t of one degree of freedom is 12.706; sd / sqrt(2) 0.1 and 0.2."""
-    found = over_runs_and_images(np.array([[0.1, 0.5], [0.3, 0.7]]))
-    reach = 12.706 * (0.1**2 + 0.2**2) ** 0.5
-    assert [found["mean"], found["low"], found["high"]] == pytest.approx([0.4, 0.4 - reach, 0.4 + reach], abs=1e-3)
-    alone = over_runs_and_images(np.array([[0.1, 0.3]]))  # of one run: over images alone
-    assert alone["high"] == pytest.approx(0.2 + 12.706 * 0.1, abs=1e-3)
-    assert np.isnan(over_runs_and_images(np.array([[0.3]]))["low"])
-
-
-@pytest.mark.parametrize("runs_sd", [0.0, 0.05, 0.3])
-def test_intervals_cover_the_mean_at_least_as_often_as_they_claim(runs_sd):
-    covered, rng = 0, RNG(0)
-    for _ in range(400):
-        values = rng.normal(0, 0.2, (1, 40)) + rng.normal(0, runs_sd, (3, 1)) + rng.normal(0, 0.05, (3, 40))
-        found = over_runs_and_images(values)
-        covered += found["low"] <= 0 <= found["high"]
-    assert covered / 400 > 0.93
-
-
-def test_what_is_undefined_is_left_out():
-    values = np.array([[0.5, np.nan, 0.5], [0.5, 0.5, np.nan], [np.nan] * 3])
-    assert over_runs_and_images(values) == {"mean": 0.5, "low": 0.5, "high": 0.5}
-    assert np.isnan(over_runs_and_images(np.full((2, 3), np.nan))["low"])
 
 
 def test_verdicts():

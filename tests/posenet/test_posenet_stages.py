@@ -36,7 +36,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("posenet")
     copy_params(folder, **SMALL)
     torch.manual_seed(0)
-    save_weights(folder / "models/shapes/paper/M50.safetensors", backbones.build(backbones.COUNTER))
+    save_weights(folder / "models/shapes/paper/M50-run0.safetensors", backbones.build(backbones.COUNTER))
     run_stages(folder, ("posenet.images",), *EXTRACT, ("posenet.train",), ("posenet.evaluate",), ("posenet.figures",))
     return folder
 

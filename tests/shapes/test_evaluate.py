@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from pipeline.params import load_params
+from pipeline.shapes.answers import of_run, rates_over_runs
 from pipeline.shapes.dataset import Images
 from pipeline.shapes.evaluate import accuracy_table, bias_table, extreme, margin_table, summary
 from pipeline.shapes.paths import Network, margin_name, observer, split_name
 from pipeline.shapes.predict import conditions, trials
+from pipeline.stage import UserError
 from pipeline.statistics.intervals import wilson
 from pipeline.statistics.psychometric import rates
 
@@ -61,48 +65,78 @@ def params(workspace):
 
 @pytest.fixture
 def every_trial(params):
-    """M10 always answers right; M50 always answers 'circle'."""
+    """In the first run M10 always answers right and M50 always 'circle'; in the second, both always 'square'."""
     margins = {split_name(d, "test"): [1, -1, -1, 3] for d in params.densities}
     margins |= {margin_name(10, m): [m] * 5 for m in params.shapes.margins}
     assert set(margins) == set(conditions(Network(10), params))
     tables = []
-    for density in params.densities:
+    for density, run in product(params.densities, (0, 1)):
         for condition, values in margins.items():
             right = ["circle" if density == 50 or m > 0 else "square" for m in values]
-            tables.append(trials(observer(density), condition, images(values), answers(*right), "hard"))
+            given = ["square"] * len(values) if run else right
+            table = trials(observer(density), condition, images(values), answers(*given), "hard")
+            tables.append(table.assign(density=density, run=run))
     return pd.concat(tables)
 
 
 def test_tables_and_summary(params, every_trial):
-    by_condition = rates(every_trial)
+    by_condition = rates_over_runs(every_trial)
     accuracy = accuracy_table(by_condition, params.densities)
-    assert accuracy[["network", "test", "accuracy"]].to_numpy().tolist() == [
-        [10, 10, 1.0],
-        [10, 50, 1.0],
-        [50, 10, 0.5],
-        [50, 50, 0.5],
+    assert accuracy[["network", "test", "images", "runs", "accuracy"]].to_numpy().tolist() == [
+        [10, 10, 4, 2, 0.75],
+        [10, 50, 4, 2, 0.75],
+        [50, 10, 4, 2, 0.5],
+        [50, 50, 4, 2, 0.5],
     ]
+    assert accuracy["accuracy_by_run"].tolist() == [[1.0, 0.5], [1.0, 0.5], [0.5, 0.5], [0.5, 0.5]]
     margins = margin_table(by_condition, params)
     m50 = margins[margins["network"] == 50]
     assert m50["margin"].tolist() == [-6, -2, 2, 6]
-    assert m50["accuracy"].tolist() == [0, 0, 1, 1]
-    assert m50["circle"].tolist() == [1, 1, 1, 1]
+    assert m50["accuracy_by_run"].tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
+    assert m50["circle"].tolist() == [0.5, 0.5, 0.5, 0.5]
     assert m50["in_paper"].tolist() == [False, True, True, False]
+    assert of_run(m50, 0)["circle"].tolist() == [1, 1, 1, 1]
 
     bias = bias_table(margins, seed=0, resamples=50)
-    assert bias["pse"].isna().tolist() == [False, True]
-    assert bias["pse"][0] == pytest.approx(0, abs=1e-6)
+    assert bias["pse"].isna().tolist() == [True, True]  # where a run's is undefined
+    assert bias["pse_by_run"][0][0] == pytest.approx(0, abs=1e-6)
+    assert np.isnan([bias["pse_by_run"][0][1], *bias["pse_by_run"][1]]).all()
 
     numbers = summary(accuracy, margins, bias)
-    assert numbers["own_test_accuracy"]["mean"] == 0.75
-    assert (numbers["own_test_accuracy"]["M10"], numbers["own_test_accuracy"]["M50"]) == (1, 0.5)
+    expected = ttest_1samp([0.75, 0.5], 0).confidence_interval()
+    assert numbers["own_test_accuracy"] == {
+        "mean": 0.625,
+        "low": pytest.approx(expected.low),
+        "high": pytest.approx(expected.high),
+        "networks": 2,
+        "M10": 0.75,
+        "M50": 0.5,
+    }
+    assert numbers["lowest"]["accuracy"] == 0.5  # the lowest of the first run, and of the second
     assert (numbers["lowest"]["network"], numbers["lowest"]["test"]) == (50, 10)
-    assert numbers["mean_accuracy_on_denser_sets"] == 1
+    assert numbers["highest"]["accuracy"] == 0.75  # 1 and 0.5
+    assert numbers["mean_accuracy_on_denser_sets"] == 0.75
     assert numbers["mean_accuracy_on_sparser_sets"] == 0.5
+
+
+def test_one_run_is_as_it_was_without_runs(params, every_trial):
+    """Wilson's intervals over images; the lowest margin set is among the paper's."""
+    by_condition = rates_over_runs(every_trial[every_trial["run"] == 0])
+    accuracy, margins = accuracy_table(by_condition, params.densities), margin_table(by_condition, params)
+    of_images = binomtest(2, 4).proportion_ci(method="wilson")
+    assert accuracy.loc[2, ["accuracy_low", "accuracy_high"]].tolist() == pytest.approx([of_images.low, of_images.high])
+    bias = bias_table(margins, seed=0, resamples=50)
+    assert bias["pse"].isna().tolist() == [False, True]
     # -6 has accuracy 0 too, but the paper does not have it
-    assert (numbers["lowest_margin_set"]["network"], numbers["lowest_margin_set"]["margin"]) == (50, -2)
-    pooled = binomtest(6, 8).proportion_ci(method="wilson")
-    assert numbers["own_test_accuracy"]["low"] == pytest.approx(pooled.low)
+    lowest = summary(accuracy, margins, bias)["lowest_margin_set"]
+    assert (lowest["network"], lowest["margin"], lowest["accuracy"]) == (50, -2, 0)
+
+
+def test_runs_that_saw_other_images_are_refused(every_trial):
+    first = every_trial["run"] == 0
+    kept = every_trial[first | (every_trial["image"] != "000001")]
+    with pytest.raises(UserError, match=r"runs of network M10 were not tested on the same images of .*predict_shapes"):
+        rates_over_runs(kept)
 
 
 def test_the_worst_of_many_fair_cells_is_not_taken_for_worse_than_chance():
@@ -111,14 +145,15 @@ def test_the_worst_of_many_fair_cells_is_not_taken_for_worse_than_chance():
     With an interval of its own the worst cell would lie below one half in 99 of 100 such tables.
     """
     rng = np.random.default_rng(0)
+
+    def table(values: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame({"accuracy": values, "accuracy_by_run": [[v] for v in values], "images": 100})
+
     alone, together = 0, 0
     for _ in range(300):
-        table = pd.DataFrame({"accuracy": rng.binomial(100, 0.5, 189) / 100, "images": 100})
-        worst = table["accuracy"].idxmin()
-        together += extreme(table, worst, [])["high"] < 0.5
-        alone += wilson(100 * table["accuracy"][worst], 100)[1] < 0.5
+        guesses = rng.binomial(100, 0.5, 189) / 100
+        together += extreme(table(guesses), [], lowest=True)["high"] < 0.5
+        alone += wilson(100 * guesses.min(), 100)[1] < 0.5
     assert alone > 285
     assert together <= 24  # 5% of 300, and chance (binomial, p = 0.02)
-    assert extreme(pd.DataFrame({"accuracy": [0.0] * 189, "images": 100}), 0, [])["high"] == pytest.approx(
-        0.1174, abs=1e-4
-    )
+    assert extreme(table(np.zeros(189)), [], lowest=True)["high"] == pytest.approx(0.1174, abs=1e-4)

@@ -147,7 +147,9 @@ def test_a_damaged_image_is_named(generated, run_stage):
 @pytest.fixture
 def trained(workspace, run_stage):
     """Two networks of a few steps each, and all that they are tested on."""
-    folder = workspace(densities=[10, 50], **{"shapes.margin_densities": [10], "shapes.variants.runs": [1]})
+    folder = workspace(
+        densities=[10, 50], **{"shapes.margin_densities": [10], "shapes.runs": [0], "shapes.variants.runs": [1]}
+    )
     assert run_stage("shapes.margin_sets").returncode == 0
     for density in (10, 50):
         assert run_stage("shapes.generate", "--density", density).returncode == 0
@@ -159,10 +161,10 @@ def trained(workspace, run_stage):
 def test_predictions_killed_between_sets(trained, run_stage):
     assert run_stage("shapes.predict", "--density", 50).returncode == 0
     undisturbed = digests(trained)
-    assert "data/shapes/decisions/paper/M50.parquet" in undisturbed
+    assert "data/shapes/decisions/paper/M50-run0.parquet" in undisturbed
     shutil.rmtree("data/shapes/decisions")
     run_killed("shapes.predict", "--density", 50, wait_for=".checkpoints/*/*.pt", moments=random.Random(0), spread=0)
-    (kept,) = Path(".checkpoints").glob("shapes.predict.M50.*/*.pt")
+    (kept,) = Path(".checkpoints").glob("shapes.predict.M50-run0.*/*.pt")
     assert 0 < len(torch.load(kept)) < 2 + 9  # sets
     shutil.rmtree("data/shapes/decisions", ignore_errors=True)  # as DVC does before it runs a stage
     assert run_stage("shapes.predict", "--density", 50).returncode == 0
@@ -172,22 +174,23 @@ def test_predictions_killed_between_sets(trained, run_stage):
 
 @pytest.mark.slow
 def test_only_the_networks_that_params_names_are_collected(trained, run_stage):
-    edit_params(Path("params.yaml"), {"shapes.variants.architectures": ["resnet18"]})
-    assert run_stage("shapes.train", "--density", 50, "--run", 1).returncode == 0
-    assert run_stage("shapes.predict", "--density", 50, "--run", 1).returncode == 0
+    edit_params(Path("params.yaml"), {"shapes.variants.architectures": ["shufflenet_v2_x1_0"]})
+    variant = ("--density", 50, "--architecture", "shufflenet_v2_x1_0", "--run", 1)
+    assert run_stage("shapes.train", *variant).returncode == 0
+    assert run_stage("shapes.predict", *variant).returncode == 0
     for density in (10, 50):
         assert run_stage("shapes.predict", "--density", density).returncode == 0
     assert run_stage("shapes.collect").returncode == 0
     folder = Path("data/shapes/predictions")
-    assert {path.name for path in folder.glob("*/*")} == {"M10.parquet", "M50.parquet", "resnet18-50-run1.parquet"}
-    variant = pd.read_parquet(folder / "variants/resnet18-50-run1.parquet")
+    assert {path.stem for path in folder.glob("*/*")} == {"M10-run0", "M50-run0", "shufflenet_v2_x1_0-50-run1"}
+    variant = pd.read_parquet(folder / "variants/shufflenet_v2_x1_0-50-run1.parquet")
     assert set(variant["condition"]) == {"test/density-50"} | {
         f"margins/density-10/margin{m:+d}" for m in range(-8, 9, 2)
     }
 
     edit_params(Path("params.yaml"), {"densities": [50], "localize.explained": [50]})
     assert run_stage("shapes.collect").returncode == 0
-    assert {path.name for path in folder.glob("*/*")} == {"M50.parquet", "resnet18-50-run1.parquet"}
+    assert {path.stem for path in folder.glob("*/*")} == {"M50-run0", "shufflenet_v2_x1_0-50-run1"}
 
 
 @pytest.mark.slow
@@ -196,17 +199,17 @@ def test_weights_of_another_architecture_stop_prediction(trained, run_stage):
 
     from pipeline.training import save_weights
 
-    save_weights("models/shapes/paper/M50.safetensors", resnet34())
+    save_weights("models/shapes/paper/M50-run0.safetensors", resnet34())
     result = run_stage("shapes.predict", "--density", 50)
-    assert_one_line_error(result, "models/shapes/paper/M50.safetensors: does not fit ResNet")
+    assert_one_line_error(result, "models/shapes/paper/M50-run0.safetensors: does not fit ResNet")
 
 
 @pytest.mark.slow
 def test_the_last_epoch_as_saved_is_what_the_saved_network_answers(trained, run_stage):
     """Training's record of its last epoch, and predictions from the weights on disk: the same answers."""
     assert run_stage("shapes.predict", "--density", 50).returncode == 0
-    epochs = pd.read_parquet("data/shapes/epochs/paper/M50.parquet").astype({"condition": str, "image": str})
-    decisions = pd.read_parquet("data/shapes/decisions/paper/M50.parquet").astype({"condition": str, "image": str})
+    epochs = pd.read_parquet("data/shapes/epochs/paper/M50-run0.parquet").astype({"condition": str, "image": str})
+    decisions = pd.read_parquet("data/shapes/decisions/paper/M50-run0.parquet").astype({"condition": str, "image": str})
     assert set(epochs["reading"]) == {"as saved", "re-estimated"}
     assert set(epochs["epoch"]) == {1}
     last = epochs[epochs["reading"] == "as saved"]

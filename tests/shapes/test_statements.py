@@ -26,12 +26,15 @@ from pipeline.shapes.statements import (
 from pipeline.statistics.intervals import over_networks
 
 
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def accuracies(table: dict[tuple[int, int], float]) -> pd.DataFrame:
-    return pd.DataFrame([{"network": n, "test": t, "accuracy": a, "images": 100} for (n, t), a in table.items()])
+def accuracies(*runs: dict[tuple[int, int], float]) -> pd.DataFrame:
+    """A table of 100 images a cell, from the cells of each training run."""
+    by_run = {key: [table[key] for table in runs] for key in runs[0]}
+    return pd.DataFrame(
+        [
+            {"network": n, "test": t, "accuracy": np.mean(values), "accuracy_by_run": values, "images": 100}
+            for (n, t), values in by_run.items()
+        ]
+    )
 
 
 def test_asymmetry_is_the_mean_over_pairs_of_networks():
@@ -39,15 +42,15 @@ def test_asymmetry_is_the_mean_over_pairs_of_networks():
         {(10, 10): 0.9, (10, 20): 0.8, (10, 30): 0.7, (20, 10): 0.6, (20, 20): 0.9, (20, 30): 0.85}
         | {(30, 10): 0.5, (30, 20): 0.75, (30, 30): 0.9}
     )
-    # 10 on 20 less 20 on 10, 10 on 30 less 30 on 10, 20 on 30 less 30 on 20: 0.2, 0.2 and 0.1
-    found = asymmetry(table, rng(), 500)
+    # 10 on 20 minus 20 on 10, 10 on 30 minus 30 on 10, 20 on 30 minus 30 on 20: 0.2, 0.2 and 0.1
+    found = asymmetry(table)
     assert found["value"] == pytest.approx(0.5 / 3)
-    # networks are drawn whole: of three, all pairs may be of the two that differ by 0.1, or of those by 0.2
-    assert found["low"] == pytest.approx(0.1)
-    assert found["high"] == pytest.approx(0.2)
+    # without each in turn 0.1, 0.2 and 0.2: their variance about the mean is 0.02 / 9, Student's t of two 4.303
+    reach = 4.303 * (2 * 0.02 / 9) ** 0.5
+    assert [found["low"], found["high"]] == pytest.approx([0.5 / 3 - reach, 0.5 / 3 + reach], abs=1e-4)
     own = own_over_others(table)
     assert own["mean"] == pytest.approx(np.mean([0.9 - 0.75, 0.9 - 0.725, 0.9 - 0.625]))
-    assert asymmetry(accuracies({(10, 10): 0.9}), rng(), 500) is None
+    assert asymmetry(accuracies({(10, 10): 0.9})) is None
 
 
 def test_the_interval_of_the_asymmetry_holds_it_as_often_as_it_says():
@@ -58,7 +61,7 @@ def test_the_interval_of_the_asymmetry_holds_it_as_often_as_it_says():
         networks, tests, cells = draw.normal(0, 0.05, (3, 9, 9))
         values = 0.7 + networks[:, :1] + tests[:1] + cells + 0.1 * np.triu(np.ones((9, 9)), k=1)
         table = {(n, t): values[i, j] for i, n in enumerate(densities) for j, t in enumerate(densities)}
-        found = asymmetry(accuracies(table), draw, 100)
+        found = asymmetry(accuracies(table))
         held += found["low"] <= 0.1 <= found["high"]
     assert held / 120 > 0.9  # 95% is promised; its standard error is 2%
 
@@ -126,8 +129,24 @@ def test_accuracies_by_training_density_differ_where_even_the_chosen_pair_does()
     found = own_accuracy_by_training_density(table)
     assert (found["apart"], found["least_at"], found["most_at"]) == (pytest.approx(0.2), 10, 30)
     assert 0.15 < found["low"] < 0.2 < found["high"] < 0.25
-    alike = own_accuracy_by_training_density(table.assign(accuracy=[0.80, 0.82, 0.81, 0.1]))
-    assert alike["low"] < 0 < alike["high"]
+    alike = accuracies({(10, 10): 0.80, (20, 20): 0.82, (30, 30): 0.81})
+    assert own_accuracy_by_training_density(alike.assign(images=1000))["low"] < 0
+
+
+def test_networks_that_differ_as_much_from_run_to_run_do_not_differ():
+    """Run means 0.7 and 0.8; each run 0.05 off either way: variance 0.005 of two degrees of freedom, t 4.303."""
+    runs = [{(10, 10): 0.7 + d, (20, 20): 0.8 - d} for d in (-0.05, 0.05)]
+    found = own_accuracy_by_training_density(accuracies(*runs).assign(images=10**9))
+    reach = 4.303 * (2 * 0.005 / 2) ** 0.5
+    assert [found["apart"], found["low"]] == pytest.approx([0.1, 0.1 - reach], abs=1e-3)
+    # of the same networks at two densities, what both share of a run does not count
+    table = circle_bias(
+        pd.concat([margins({-2: 0.6, 2: 0.6}, density=10), margins({-2: 0.8, 2: 0.8}, density=50)]).assign(
+            images=10**9, circle_by_run=[[0.5, 0.7], [0.5, 0.7], [0.7, 0.9], [0.7, 0.9]]
+        )
+    )
+    steady = bias_by_density(table)["M10"]
+    assert [steady["low"], steady["high"]] == pytest.approx([0.2, 0.2], abs=1e-3)
 
 
 def test_similar_sets_are_those_next_to_a_networks_own():
@@ -153,30 +172,40 @@ def test_networks_that_reach_the_highest_accuracy():
     low = binomtest(1840, 2000).proportion_ci(1 - 0.05 / 6, method="wilson").low
     assert np.hypot(0.92 - low, 0.92 - low) < 0.05
     assert reach_the_highest(same)["low"] == 2
+    fewer = {**cells, (20, 10): 0.70}  # in a second run
+    assert reach_the_highest(accuracies(cells, fewer).assign(images=100_000))["networks"] == 1.5
 
 
 def test_convergence_by_hand():
     def curve(network: int, losses: list[float]) -> pd.DataFrame:
-        return pd.DataFrame({"network": network, "images_seen": range(len(losses)), "loss": losses})
+        return pd.DataFrame({"network": network, "run": 0, "images_seen": range(len(losses)), "loss": losses})
 
     line = curve(10, [0.7, 0.7, 0.6, 0.6, 0.5, 0.5, 0.4, 0.4])  # a third of the fall in each step
     flat = curve(20, [0.7, 0.7, 0.4, 0.4, 0.3, 0.3, 0.3, 0.3])
     expected = ttest_1samp([1 / 3, 0], 0).confidence_interval(0.95)
     curves = pd.concat([line, flat]).sample(frac=1, random_state=0)
-    epochs = {10: [0.5] * 9 + [0.90, 0.65, 0.80], 20: [0.5] * 9 + [0.90, 0.89, 0.91]}
+    epochs = {10: [[0.5] * 9 + [0.90, 0.65, 0.80]], 20: [[0.5] * 9 + [0.90, 0.89, 0.91]]}
     found = convergence(curves, epochs)
     assert found["loss_left"]["mean"] == pytest.approx(1 / 6)
     assert (found["loss_left"]["low"], found["loss_left"]["high"]) == pytest.approx((expected.low, expected.high))
     assert found["accuracy_range"]["mean"] == pytest.approx((0.25 + 0.02) / 2)  # of twelve epochs, the last three
-    short = convergence(curve(10, [0.7, 0.6, 0.5]), {10: [0.6, 0.7]})
+    short = convergence(curve(10, [0.7, 0.6, 0.5]), {10: [[0.6, 0.7]]})
+    twice = pd.concat([line, line.assign(run=1, loss=flat["loss"])])
+    assert convergence(twice, {})["loss_left"] == {
+        "mean": pytest.approx(1 / 6),
+        "low": None,
+        "high": None,
+        "networks": 1,
+    }
     assert (short["loss_left"]["mean"], short["accuracy_range"]) == (None, None)
 
 
 def test_margins_of_test_sets_are_those_of_a_networks_own():
-    rows = [("M10", "test/density-10", c, s) for c, s in ((5, 5), (8, 0), (10, 1), (3, 7))]
-    rows += [("M20", "test/density-20", c, s) for c, s in ((10, 10), (20, 0))]
-    rows += [("M10", "test/density-20", 99, 0), ("M20", "margins/density-10/margin+4", 99, 0)]  # other sets
-    trials = pd.DataFrame(rows, columns=["observer", "condition", "circles", "squares"])
+    rows = [(10, "test/density-10", c, s) for c, s in ((5, 5), (8, 0), (10, 1), (3, 7))]
+    rows += [(20, "test/density-20", c, s) for c, s in ((10, 10), (20, 0))]
+    rows += [(10, "test/density-20", 99, 0), (20, "margins/density-10/margin+4", 99, 0)]  # other sets
+    trials = pd.DataFrame(rows, columns=["density", "condition", "circles", "squares"]).assign(run=0)
+    trials = pd.concat([trials, trials.assign(run=1)])  # of the same images
     found = margins_of_test_sets(trials, [10, 20])
     assert found["density_10"]["mean"] == pytest.approx((0 + 8 + 9 + 4) / 4)
     assert found["density_10"]["up_to_8"] == 0.75
@@ -194,11 +223,11 @@ def test_the_relative_margin_wins_where_accuracy_follows_it():
             shares = {m: 0.5 + np.sign(m) * 0.5 * abs(m) / 8 * 10 / density for m in (-8, -4, -2, 0, 2, 4, 8)}
             tables.append(margins(shares, density, network))
     table = pd.concat(tables)
-    found = margin_that_matters(table, rng(), 50)
+    found = margin_that_matters(table)
     assert found["value"] > 0.1
     assert found["low"] > 0
     follows_absolute = table.assign(accuracy=0.5 + table["margin"].abs() / 16)
-    assert margin_that_matters(follows_absolute, rng(), 50)["high"] < 0
+    assert margin_that_matters(follows_absolute)["high"] < 0
 
 
 def test_rank_correlation_by_hand():
@@ -238,7 +267,7 @@ def test_bias_that_grows_with_density_is_found():
             tables.append(margins({-2: share, 0: 0.0, 2: share}, density, network))
             fits.append({"network": network, "density": density, "slope": -network * density / 1000})
     table = accuracies({(n, t): 0.8 for n in (10, 20) for t in (10, 20)})
-    found = statements(table, pd.concat(tables), pd.DataFrame(fits), rng(), 50)
+    found = statements(table, pd.concat(tables), pd.DataFrame(fits))
     grows = found["bias_grows"]
     assert grows.keys() == {"from_10_to_50", "from_10_to_100", "from_50_to_100"}
     assert grows["from_10_to_50"]["mean"] == pytest.approx(0.1)
