@@ -1,0 +1,217 @@
+"""Ways to train one density's network that may remove its bias (implicit-counting, Discussion and last questions).
+
+Each is the paper's training with one thing changed; run r of each begins with the same weights and the same order of
+images as run r of the others, as far as the change allows.
+
+as_trained            the paper's
+ties_half_and_half    a tie's targets are one half each, not 'square'
+small_margins         only images whose margin is within 8, each as often as it takes for as many steps
+balanced_margins      images drawn such that margins m and -m are equally frequent
+averaged_weights      an exponential mean of the weights over steps; batch normalisation's statistics of that mean
+constant_rate         the learning rate stays
+one_cycle_rate        the learning rate rises, then falls to nearly 0
+statistics_anew       after training, batch normalisation's statistics estimated anew on training images
+group_normalisation   in groups of 32 channels of one image, in place of batch normalisation (Wu and He, 2018)
+antialiased           maps are blurred before they are thinned out (Zhang, 2019)
+circular_padding      maps are padded with their other end, not with zeros
+all_densities         as many images, of all densities in equal parts
+regression            two numbers out, squares and circles over the density; mean squared error; the larger is the answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, cross_entropy, mse_loss, pad
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from pipeline import training
+from pipeline.padding import pad_with
+from pipeline.params import Params
+from pipeline.shapes.dataset import Images
+from pipeline.shapes.epochs import re_estimated
+from pipeline.shapes.network import as_input, build_network, majority_targets
+from pipeline.shards import item_rng
+
+SMALL = 8  # the widest of the paper's margin sets
+EMA = 0.98  # of the mean of weights, a step
+CHANNELS = 32  # of a group
+BLUR = (1, 2, 1)  # along either axis; Zhang's triangle
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What differs from the paper's training."""
+
+    change: Callable[[nn.Module], nn.Module] = field(default=lambda network: network)
+    choose: Callable[[Images, int, np.random.Generator], np.ndarray] | None = None  # which images: places of so many
+    all_densities: bool = False
+    target: str | None = None  # as shapes.target
+    schedule: str | None = None  # as training.schedule
+    regression: bool = False
+    averaged: bool = False
+    statistics_anew: bool = False
+
+
+def small_margins(images: Images, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Places of `number` images whose margin is within 8: all in turn, in another order each time."""
+    places = np.flatnonzero(np.abs(images.margins) <= SMALL)
+    return np.concatenate([rng.permutation(places) for _ in range(-(-number // len(places)))])[:number]
+
+
+def balanced_margins(images: Images, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Places of `number` images, drawn with replacement: m and -m are equally frequent, where there are both."""
+    values, which, count = np.unique(images.margins, return_inverse=True, return_counts=True)
+    frequency = dict(zip(values.tolist(), count.tolist(), strict=True))
+    wanted = np.array([(frequency[m] + frequency[-m]) / 2 if -m in frequency else 0 for m in values.tolist()])
+    weights = (wanted / count)[which]
+    return rng.choice(len(weights), size=number, p=weights / weights.sum())
+
+
+def every_density(images: Images, number: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.permutation(len(images.margins))[:number]
+
+
+def group_normalised(network: nn.Module) -> nn.Module:
+    """Every batch normalisation replaced by group normalisation."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            parent, _, child = name.rpartition(".")
+            channels = module.num_features
+            setattr(network.get_submodule(parent), child, nn.GroupNorm(channels // CHANNELS, channels))
+    return network
+
+
+class Blur(nn.Module):
+    """Each channel of a map [B, C, H, W] blurred by a 3 x 3 triangle, and every second pixel of either axis kept."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        line = torch.tensor(BLUR, dtype=x.dtype, device=x.device) / sum(BLUR)
+        kernel = torch.outer(line, line).expand(x.shape[1], 1, 3, 3)
+        return conv2d(pad(x, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=x.shape[1])
+
+
+def antialiased(network: nn.Module) -> nn.Module:
+    """Strided convolutions, but the first, and strided pooling take every pixel; Blur thins their maps out."""
+    convolutions = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    for name, module in list(network.named_modules()):
+        strided = getattr(module, "stride", 1) in (2, (2, 2))
+        if not strided or name == convolutions[0]:
+            continue
+        module.stride = 1 if isinstance(module, nn.MaxPool2d) else (1, 1)
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, nn.Sequential(module, Blur()))
+    return network
+
+
+RECIPES = {
+    "as_trained": Recipe(),
+    "ties_half_and_half": Recipe(target="soft"),
+    "small_margins": Recipe(choose=small_margins),
+    "balanced_margins": Recipe(choose=balanced_margins),
+    "averaged_weights": Recipe(averaged=True),
+    "constant_rate": Recipe(schedule="constant"),
+    "one_cycle_rate": Recipe(schedule="one_cycle"),
+    "statistics_anew": Recipe(statistics_anew=True),
+    "group_normalisation": Recipe(change=group_normalised),
+    "antialiased": Recipe(change=antialiased),
+    "circular_padding": Recipe(change=partial(pad_with, mode="circular")),
+    "all_densities": Recipe(choose=every_density, all_densities=True),
+    "regression": Recipe(regression=True),
+}
+
+
+def differing(params: Params) -> list[str]:
+    """The recipes that are not as the paper's network is trained at this scale anyway."""
+    settings, same = params.at_scale.shapes.training, []
+    for name, recipe in RECIPES.items():
+        if name != "as_trained" and (recipe.schedule == settings.schedule or recipe.target == params.shapes.target):
+            same.append(name)
+    return [name for name in RECIPES if name not in same]
+
+
+class Averaged:
+    """An exponential mean of a network's weights over steps, as a part of a training run's checkpoint."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.mean.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean.load_state_dict(state)
+
+
+def train(
+    name: str, density: int, run: int, images: Images, params: Params, checkpoint: training.Checkpoint
+) -> nn.Module:
+    """A network trained by the recipe of this name. images: the density's training images, or those of all densities.
+
+    The caller discards the checkpoint. Raises UserError where training diverges.
+    """
+    recipe, device = RECIPES[name], training.device()
+    settings = params.at_scale.shapes.training
+    if recipe.schedule:
+        settings = settings.model_copy(update={"schedule": recipe.schedule})
+    # as in pipeline/shapes/train.py, so that runs begin alike
+    purpose = f"shapes/train/M{density}-run{run}"
+    training.configure(params.seed, purpose, params.threads)
+    network = recipe.change(build_network()).to(device, memory_format=torch.channels_last)
+    precision = training.learning_precision(params.precision, network, device)
+    number = params.at_scale.shapes.train_images
+    places = np.arange(number)
+    if recipe.choose:
+        places = recipe.choose(images, number, item_rng(params.seed, f"shapes/remedies/{name}/{density}/{run}"))
+    pixels = torch.from_numpy(images.pixels[places]).to(device)
+    if recipe.regression:
+        targets = torch.from_numpy(np.stack([images.squares, images.circles], axis=1)[places] / density).float()
+    else:
+        targets = torch.from_numpy(majority_targets(images.margins[places], recipe.target or params.shapes.target))
+    targets = targets.to(device)
+    loss_of = mse_loss if recipe.regression else cross_entropy
+    epoch_steps = number // settings.batch_size
+    steps = settings.epochs * epoch_steps
+    optimizer, schedule = training.build_optimizer(network.parameters(), settings, steps)
+    averaged = Averaged(network)
+
+    def step(i: int) -> dict[str, Tensor]:
+        epoch, place = divmod(i, epoch_steps)
+        order = torch.from_numpy(item_rng(params.seed, f"{purpose}/epoch-{epoch}").permutation(number)).to(device)
+        batch = order[place * settings.batch_size :][: settings.batch_size]
+        with training.autocast(precision, device):
+            loss = loss_of(network(as_input(pixels[batch])).float(), targets[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if recipe.averaged:
+            averaged.mean.update_parameters(network)
+        return {"loss": loss}
+
+    state = {"network": network, "optimizer": optimizer, "schedule": schedule, "averaged": averaged}
+    training.fit(
+        step,
+        steps=steps,
+        state=state,
+        checkpoint=checkpoint,
+        evaluate=dict,
+        evaluate_every=steps,
+        label=f"{name}, run {run}",
+    )
+    chosen = item_rng(params.seed, f"{purpose}/statistics").permutation(number)
+    some = pixels[chosen[: params.at_scale.shapes.readings.statistics_images]]
+    if recipe.statistics_anew:
+        return re_estimated(network, some, batch_size=settings.batch_size, precision=params.precision)
+    if recipe.averaged:
+        batches = some[: len(some) // settings.batch_size * settings.batch_size].split(settings.batch_size)
+        with training.autocast(params.precision, device):
+            update_bn((as_input(batch) for batch in batches), averaged.mean)
+        return averaged.mean.module
+    return network

@@ -1,0 +1,197 @@
+"""What removes the bias? One network, trained several times by every recipe of pipeline/shapes/remedies.py.
+
+    python -m pipeline.shapes.remove_bias --runs 3 --jobs 2
+    python -m pipeline.claims.record --name shapes-remedies --files report/remedies.json:remedies.json
+
+It reads the images that `dvc repro` has drawn. A training that is done is not done again: a later `--runs 5` adds two
+of each recipe, and a killed command continues. Of each recipe and measure: the mean over runs with Student's interval,
+and the difference to the paper's training run by run, with the paired t-test's p, adjusted for all recipes (Holm).
+
+bias            how far the share of 'circle' lies from one half, over margin sets with as many to either side of 0
+pse             distance of the point of subjective equality from 0, in shapes; undefined where answers do not rise
+small_margins   accuracy on the margin sets -4, -2, 2 and 4
+own             accuracy on the test set of the network's own density
+others          mean accuracy on the test sets of all other densities
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import ttest_1samp
+
+from pipeline import training
+from pipeline.figures import COLOURS, figure
+from pipeline.params import Params, load_params
+from pipeline.predictions import read_predictions, write_predictions
+from pipeline.shapes.answers import rates_over_runs
+from pipeline.shapes.dataset import Images, load_images
+from pipeline.shapes.network import predict_logits
+from pipeline.shapes.paths import margin_name, margin_names, shard_path, split_name
+from pipeline.shapes.predict import trials
+from pipeline.shapes.remedies import RECIPES, differing, train
+from pipeline.shapes.statements import circle_bias
+from pipeline.stage import UserError, run, write_json
+from pipeline.statistics.intervals import over_networks
+from pipeline.statistics.psychometric import FLAT, maximise
+from pipeline.statistics.tests import holm
+
+KEPT = Path("report/remedies")  # the decisions of every network
+TABLE, FIGURE = Path("report/remedies.json"), Path("report/remedies.png")
+BASELINE = "as_trained"
+SMALL = (-4, -2, 2, 4)
+MEASURES = {
+    "bias": "share of 'circle', distance from 1/2",
+    "pse": "|PSE| (shapes)",
+    "small_margins": "accuracy, margins 2 and 4",
+    "own": "accuracy, own density",
+    "others": "accuracy, other densities",
+}
+
+
+def training_images(name: str, density: int, params: Params) -> Images:
+    """What a recipe trains on: the density's images, or the first of every density's, as many in all."""
+    if not RECIPES[name].all_densities:
+        return load_images(split_name(density, "train"))
+    each = -(-params.at_scale.shapes.train_images // len(params.densities))
+    parts = [load_images(split_name(of, "train"), first=each) for of in params.densities]
+    first, *_ = parts
+    return replace(
+        first,
+        keys=[key for part in parts for key in part.keys],
+        **{of: np.concatenate([getattr(part, of) for part in parts]) for of in ("pixels", "circles", "squares")},
+    )
+
+
+def decisions(name: str, density: int, number: int) -> Path:
+    """Train by a recipe, unless that is done, and put the network before all test and margin sets."""
+    params = load_params()
+    sets = [*(split_name(of, "test") for of in params.densities), *margin_names(params.shapes)]
+    trained_on = params.densities if RECIPES[name].all_densities else [density]
+    inputs = [shard_path(of) for of in [*(split_name(of, "train") for of in trained_on), *sets]]
+    if missing := [path for path in inputs if not path.exists()]:
+        raise UserError(f"{missing[0]}: not there; 'dvc repro generate_shapes margin_sets' draws it")
+    checkpoint = training.Checkpoint(
+        stage=f"shapes.remedies.{name}-{density}-run{number}",
+        settings=[name, params.seed, params.threads, params.precision, params.shapes, params.at_scale.shapes],
+        inputs=inputs,
+    )
+    kept = KEPT / f"{checkpoint.folder.name}.parquet"
+    if not kept.exists():
+        network = train(name, density, number, training_images(name, density, params), params, checkpoint)
+        tables = []
+        for condition in sets:
+            images = load_images(condition)
+            with training.autocast(params.precision, training.device()):
+                logits = predict_logits(network, torch.from_numpy(images.pixels)).numpy()
+            tables.append(trials(f"{name}-run{number}", condition, images, logits, params.shapes.target))
+        write_predictions(kept, pd.concat(tables, ignore_index=True).assign(recipe=name, density=density, run=number))
+        checkpoint.discard()
+    return kept
+
+
+def measure(answers: pd.DataFrame, density: int, params: Params) -> pd.DataFrame:
+    """MEASURES of one recipe, a row a run. answers: its decisions, as `decisions` keeps them."""
+    cells = rates_over_runs(answers).loc[density]
+    margins = sorted(params.shapes.margins)
+    rows = cells.loc[[margin_name(density, m) for m in margins]].assign(margin=margins, network=0, density=density)
+    by_run = np.array(rows["circle_by_run"].tolist()).T  # [runs, margins]
+    images = rows["images"].to_numpy().astype(int)
+    fitted, _ = maximise(np.array(margins), (by_run * images).round(), images)
+    intercepts, slopes = fitted[:, 0], fitted[:, 1]
+    rising = slopes > FLAT
+
+    def accuracy(conditions: list[str]) -> np.ndarray:
+        return np.mean(cells.loc[conditions, "accuracy_by_run"].tolist(), axis=0)
+
+    return pd.DataFrame(
+        {
+            "bias": np.abs(np.array(circle_bias(rows)["circle_by_run"][0]) - 0.5),
+            "pse": np.where(rising, np.abs(intercepts / np.where(rising, slopes, 1)), np.nan),
+            "small_margins": accuracy([margin_name(density, m) for m in SMALL if m in margins]),
+            "own": accuracy([split_name(density, "test")]),
+            "others": accuracy([split_name(of, "test") for of in params.densities if of != density]),
+        }
+    )
+
+
+def compare(measured: dict[str, pd.DataFrame]) -> dict[str, dict]:
+    """Of each recipe and measure: mean over runs with interval, each run, and the difference to the baseline.
+
+    measured: `measure` of each recipe, as many runs of each. difference: recipe minus baseline, run by run; p: adjusted
+    for all recipes. Both None where a run is undefined.
+    """
+    found: dict[str, dict] = {name: {} for name in measured}
+    others = [name for name in measured if name != BASELINE]
+    for of in MEASURES:
+        p = {}
+        for name, table in measured.items():
+            values = table[of].to_numpy()
+            defined = not np.isnan(values).any()
+            found[name][of] = {**over_networks(values if defined else np.array([])), "by_run": values.tolist()}
+            if name in others:
+                apart = values - measured[BASELINE][of].to_numpy()
+                if np.isnan(apart).any():
+                    found[name][of]["difference"] = None
+                    continue
+                found[name][of]["difference"] = over_networks(apart)
+                p[name] = float(ttest_1samp(apart, 0).pvalue) if apart.any() else 1.0
+        for name, adjusted in zip(p, holm(np.array(list(p.values()))) if p else [], strict=True):
+            found[name][of]["difference"]["p"] = float(adjusted)
+    return found
+
+
+def draw(found: dict[str, dict]) -> None:
+    """A row a recipe: runs as points, their mean and interval; the paper's training as a line."""
+    names = list(found)[::-1]
+    options = {"ncols": len(MEASURES), "sharey": True, "figsize": (3 * len(MEASURES), 0.34 * len(names) + 1.2)}
+    with figure(FIGURE, **options) as (_, axes):
+        for ax, (of, label) in zip(axes, MEASURES.items(), strict=True):
+            for place, name in enumerate(names):
+                cell = found[name][of]
+                colour = COLOURS[1 if name == BASELINE else 0]
+                ax.plot(cell["by_run"], [place] * len(cell["by_run"]), "o", color=colour, ms=4, alpha=0.35, lw=0)
+                if cell["mean"] is not None:
+                    bar = [[cell["mean"] - cell["low"]], [cell["high"] - cell["mean"]]]
+                    ax.errorbar(cell["mean"], place, xerr=bar, fmt="|", color=colour, ms=9, capsize=2)
+            if (mean := found[BASELINE][of]["mean"]) is not None:
+                ax.axvline(mean, color=COLOURS[1], lw=1, ls=":")
+            ax.set(xlabel=label)
+            runs = [value for name in names for value in found[name][of]["by_run"] if np.isfinite(value)]
+            if runs:  # intervals of few runs may be wider than the panel
+                room = 0.15 * (max(runs) - min(runs)) or 0.1
+                ax.set_xlim(min(runs) - room, max(runs) + room)
+        axes[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+
+
+def main(runs: int = 3, jobs: int = 2, density: int = 50) -> str:
+    """Train what is missing, and write report/remedies.json and .png.
+
+    Raises:
+        UserError: fewer than two runs; a density that has no network; images that are not drawn.
+    """
+    params = load_params()
+    if runs < 2:
+        raise UserError(f"--runs {runs}: at least 2 are needed, for an interval over runs")
+    if density not in params.densities:
+        raise UserError(f"--density {density}: not one of densities in params.yaml, {params.densities}")
+    names = differing(params)
+    wanted = [(name, number) for number, name in product(range(runs), names)]  # a whole run of each first
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        paths = list(pool.map(decisions, *zip(*[(name, density, number) for name, number in wanted], strict=True)))
+    of = {name: [path for (other, _), path in zip(wanted, paths, strict=True) if other == name] for name in names}
+    found = compare({name: measure(read_predictions(files), density, params) for name, files in of.items()})
+    write_json(TABLE, {"density": density, "runs": runs, "recipes": found})
+    draw(found)
+    return f"{len(names)} recipes in {runs} runs each, in {TABLE},"
+
+
+if __name__ == "__main__":
+    run(main, runs=int, jobs=int, density=int)
