@@ -15,7 +15,7 @@ group_normalisation   in groups of 32 channels of one image, in place of batch n
 antialiased           maps are blurred before they are thinned out (Zhang, 2019)
 circular_padding      maps are padded with their other end, not with zeros
 all_densities         as many images, of all densities in equal parts
-regression            two numbers out, squares and circles over the density; mean squared error; the larger is the answer
+regression            two numbers out, squares and circles over the density; squared error; the larger is the answer
 """
 
 from __future__ import annotations
