@@ -101,7 +101,7 @@ def antialiased(network: nn.Module) -> nn.Module:
     """Strided convolutions, but the first, and strided pooling take every pixel; Blur thins their maps out."""
     convolutions = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     for name, module in list(network.named_modules()):
-        strided = getattr(module, "stride", 1) in (2, (2, 2))
+        strided = isinstance(module, nn.Conv2d | nn.MaxPool2d) and module.stride in (2, (2, 2))
         if not strided or name == convolutions[0]:
             continue
         module.stride = 1 if isinstance(module, nn.MaxPool2d) else (1, 1)
