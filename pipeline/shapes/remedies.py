@@ -1,5 +1,7 @@
 """Ways to train one density's network that may remove its bias (implicit-counting, Discussion and last questions).
 
+    python -m pipeline.shapes.remedies --recipe antialiased --density 50 --run 0
+
 Each is the paper's training with one thing changed; run r of each begins with the same weights and the same order of
 images as run r of the others, as far as the change allows.
 
@@ -20,25 +22,34 @@ regression            two numbers out, squares and circles over the density; squ
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, mse_loss, pad
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from pipeline import training
+from pipeline import stage, training
 from pipeline.padding import pad_with
-from pipeline.params import Params
-from pipeline.shapes.dataset import Images
+from pipeline.params import Params, load_params
+from pipeline.predictions import write_predictions
+from pipeline.shapes.dataset import Images, load_images
 from pipeline.shapes.epochs import re_estimated
-from pipeline.shapes.network import as_input, build_network, majority_targets
+from pipeline.shapes.network import as_input, build_network, majority_targets, predict_logits
+from pipeline.shapes.paths import margin_names, shard_path, split_name
+from pipeline.shapes.predict import trials
 from pipeline.shards import item_rng
+from pipeline.stage import UserError
 
+KEPT = Path("report/remedies")  # the decisions of every network
+BASELINE = "as_trained"
 SMALL = 8  # the widest of the paper's margin sets
 EMA = 0.98  # of the mean of weights, a step
 CHANNELS = 32  # of a group
@@ -131,7 +142,7 @@ def differing(params: Params) -> list[str]:
     """The recipes that are not as the paper's network is trained at this scale anyway."""
     settings, same = params.at_scale.shapes.training, []
     for name, recipe in RECIPES.items():
-        if name != "as_trained" and (recipe.schedule == settings.schedule or recipe.target == params.shapes.target):
+        if name != BASELINE and (recipe.schedule == settings.schedule or recipe.target == params.shapes.target):
             same.append(name)
     return [name for name in RECIPES if name not in same]
 
@@ -215,3 +226,76 @@ def train(
             update_bn((as_input(batch) for batch in batches), averaged.mean)
         return averaged.mean.module
     return network
+
+
+def training_images(name: str, density: int, params: Params) -> Images:
+    """What a recipe trains on: the density's images, or the first of every density's, as many in all."""
+    if not RECIPES[name].all_densities:
+        return load_images(split_name(density, "train"))
+    each = -(-params.at_scale.shapes.train_images // len(params.densities))
+    parts = [load_images(split_name(of, "train"), first=each) for of in params.densities]
+    first, *_ = parts
+    return replace(
+        first,
+        keys=[key for part in parts for key in part.keys],
+        **{of: np.concatenate([getattr(part, of) for part in parts]) for of in ("pixels", "circles", "squares")},
+    )
+
+
+def sets_of(params: Params) -> list[str]:
+    return [*(split_name(of, "test") for of in params.densities), *margin_names(params.shapes)]
+
+
+def inputs_of(name: str, density: int, params: Params) -> list[Path]:
+    """The shards that a recipe reads. Raises UserError where one is missing."""
+    trained_on = params.densities if RECIPES[name].all_densities else [density]
+    shards = [shard_path(of) for of in [*(split_name(of, "train") for of in trained_on), *sets_of(params)]]
+    if missing := [path for path in shards if not path.exists()]:
+        raise UserError(f"{missing[0]}: not there; 'dvc repro generate_shapes margin_sets' draws it")
+    return shards
+
+
+def settings_of(name: str, params: Params) -> list:
+    return [name, params.seed, params.threads, params.precision, params.shapes, params.at_scale.shapes]
+
+
+@lru_cache
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def kept(name: str, density: int, number: int, params: Params) -> Path:
+    """Where the decisions of a network are kept: another file for other settings, images or recipes."""
+    made_of = [str(setting) for setting in settings_of(name, params)]
+    made_of += [_digest(path) for path in [Path(__file__), *inputs_of(name, density, params)]]
+    digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
+    return KEPT / f"{name}-{density}-run{number}.{digest}.parquet"
+
+
+def main(recipe: str, density: int, run: int) -> str:
+    """Train by a recipe, unless that is done, and put the network before all test and margin sets."""
+    if recipe not in RECIPES:
+        raise UserError(f"--recipe {recipe}: not one of {', '.join(RECIPES)}")
+    params = load_params()
+    path = kept(recipe, density, run, params)
+    if path.exists():
+        return f"{path} is there already,"
+    checkpoint = training.Checkpoint(
+        stage=f"shapes.remedies.{recipe}-{density}-run{run}",
+        settings=settings_of(recipe, params),
+        inputs=inputs_of(recipe, density, params),
+    )
+    network = train(recipe, density, run, training_images(recipe, density, params), params, checkpoint)
+    tables = []
+    for condition in sets_of(params):
+        images = load_images(condition)
+        with training.autocast(params.precision, training.device()):
+            logits = predict_logits(network, torch.from_numpy(images.pixels)).numpy()
+        tables.append(trials(f"{recipe}-run{run}", condition, images, logits, params.shapes.target))
+    write_predictions(path, pd.concat(tables, ignore_index=True).assign(recipe=recipe, density=density, run=run))
+    checkpoint.discard()
+    return f"{sum(map(len, tables)):,} decisions in {path},"
+
+
+if __name__ == "__main__":
+    stage.run(main, recipe=str, density=int, run=int)

@@ -16,36 +16,29 @@ others          mean accuracy on the test sets of all other densities
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import ttest_1samp
 
-from pipeline import training
 from pipeline.figures import COLOURS, figure
 from pipeline.params import Params, load_params
-from pipeline.predictions import read_predictions, write_predictions
+from pipeline.predictions import read_predictions
 from pipeline.shapes.answers import rates_over_runs
-from pipeline.shapes.dataset import Images, load_images
-from pipeline.shapes.network import predict_logits
-from pipeline.shapes.paths import margin_name, margin_names, shard_path, split_name
-from pipeline.shapes.predict import trials
-from pipeline.shapes.remedies import RECIPES, differing, train
+from pipeline.shapes.paths import margin_name, split_name
+from pipeline.shapes.remedies import BASELINE, differing, kept
 from pipeline.shapes.statements import circle_bias
 from pipeline.stage import UserError, run, write_json
 from pipeline.statistics.intervals import over_networks
 from pipeline.statistics.psychometric import FLAT, maximise
 from pipeline.statistics.tests import holm
 
-KEPT = Path("report/remedies")  # the decisions of every network
 TABLE, FIGURE = Path("report/remedies.json"), Path("report/remedies.png")
-BASELINE = "as_trained"
 SMALL = (-4, -2, 2, 4)
 MEASURES = {
     "bias": "share of 'circle', distance from 1/2",
@@ -54,47 +47,6 @@ MEASURES = {
     "own": "accuracy, own density",
     "others": "accuracy, other densities",
 }
-
-
-def training_images(name: str, density: int, params: Params) -> Images:
-    """What a recipe trains on: the density's images, or the first of every density's, as many in all."""
-    if not RECIPES[name].all_densities:
-        return load_images(split_name(density, "train"))
-    each = -(-params.at_scale.shapes.train_images // len(params.densities))
-    parts = [load_images(split_name(of, "train"), first=each) for of in params.densities]
-    first, *_ = parts
-    return replace(
-        first,
-        keys=[key for part in parts for key in part.keys],
-        **{of: np.concatenate([getattr(part, of) for part in parts]) for of in ("pixels", "circles", "squares")},
-    )
-
-
-def decisions(name: str, density: int, number: int) -> Path:
-    """Train by a recipe, unless that is done, and put the network before all test and margin sets."""
-    params = load_params()
-    sets = [*(split_name(of, "test") for of in params.densities), *margin_names(params.shapes)]
-    trained_on = params.densities if RECIPES[name].all_densities else [density]
-    inputs = [shard_path(of) for of in [*(split_name(of, "train") for of in trained_on), *sets]]
-    if missing := [path for path in inputs if not path.exists()]:
-        raise UserError(f"{missing[0]}: not there; 'dvc repro generate_shapes margin_sets' draws it")
-    checkpoint = training.Checkpoint(
-        stage=f"shapes.remedies.{name}-{density}-run{number}",
-        settings=[name, params.seed, params.threads, params.precision, params.shapes, params.at_scale.shapes],
-        inputs=inputs,
-    )
-    kept = KEPT / f"{checkpoint.folder.name}.parquet"
-    if not kept.exists():
-        network = train(name, density, number, training_images(name, density, params), params, checkpoint)
-        tables = []
-        for condition in sets:
-            images = load_images(condition)
-            with training.autocast(params.precision, training.device()):
-                logits = predict_logits(network, torch.from_numpy(images.pixels)).numpy()
-            tables.append(trials(f"{name}-run{number}", condition, images, logits, params.shapes.target))
-        write_predictions(kept, pd.concat(tables, ignore_index=True).assign(recipe=name, density=density, run=number))
-        checkpoint.discard()
-    return kept
 
 
 def measure(answers: pd.DataFrame, density: int, params: Params) -> pd.DataFrame:
@@ -184,10 +136,21 @@ def main(runs: int = 3, jobs: int = 2, density: int = 50) -> str:
         raise UserError(f"--density {density}: not one of densities in params.yaml, {params.densities}")
     names = differing(params)
     wanted = [(name, number) for number, name in product(range(runs), names)]  # a whole run of each first
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        paths = list(pool.map(decisions, *zip(*[(name, density, number) for name, number in wanted], strict=True)))
-    of = {name: [path for (other, _), path in zip(wanted, paths, strict=True) if other == name] for name in names}
-    found = compare({name: measure(read_predictions(files), density, params) for name, files in of.items()})
+
+    def trained(name: str, number: int) -> bool:
+        options = {"recipe": name, "density": density, "run": number}
+        arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+        return subprocess.run([sys.executable, "-m", "pipeline.shapes.remedies", *arguments]).returncode == 0
+
+    with ThreadPoolExecutor(jobs) as pool:
+        done = list(pool.map(trained, *zip(*wanted, strict=True)))
+    if not all(done):
+        left = ", ".join(
+            f"{name} in run {number}" for (name, number), well in zip(wanted, done, strict=True) if not well
+        )
+        raise UserError(f"{left}: failed, as said above; once that is mended, run it again")
+    files = {name: [kept(name, density, number, params) for number in range(runs)] for name in names}
+    found = compare({name: measure(read_predictions(of), density, params) for name, of in files.items()})
     write_json(TABLE, {"density": density, "runs": runs, "recipes": found})
     draw(found)
     return f"{len(names)} recipes in {runs} runs each, in {TABLE},"

@@ -157,10 +157,13 @@ COMMAND = ("shapes.remove_bias", "--runs", 2, "--jobs", 1, "--density", 10)
 
 
 @pytest.mark.slow
-def test_killed_and_run_again_it_ends_in_the_same_table(workspace, run_stage, monkeypatch):
-    monkeypatch.setattr(remove_bias, "KEPT", Path("kept"))
+def test_killed_and_run_again_it_ends_in_the_same_table(workspace, run_stage):
     workspace(densities=[10, 50], **SETTINGS)
-    assert_one_line_error(run_stage(*COMMAND), "data/shapes/train/density-10.tar: not there", "generate_shapes")
+    one = ("shapes.remedies", "--density", 10, "--run", 0, "--recipe")
+    assert_one_line_error(
+        run_stage(*one, "as_trained"), "data/shapes/train/density-10.tar: not there", "generate_shapes"
+    )
+    assert_one_line_error(run_stage(*one, "prayer"), "--recipe prayer: not one of as_trained, ties_half_and_half")
     assert run_stage("shapes.margin_sets").returncode == 0
     for density in (10, 50):
         assert run_stage("shapes.generate", "--density", density).returncode == 0
