@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.shapes.paths import Network, observer
-
-SHAPES = Path("data/shapes")  # images
+SHAPES = Path("data/shapes")  # images, and decisions of the networks that were asked for the majority
 DATA = Path("data/localize")
 METRICS = Path("metrics/localize")
 PLOTS = Path("plots/localize")
@@ -54,19 +52,19 @@ def predictions_path(observer: str) -> Path:
 
 def network_of(density: int) -> str:
     """The shapes study's network of a density, in its first training run."""
-    return observer(density)
+    return f"M{density}"
 
 
 def network_weights(density: int) -> Path:
-    return Network(density).weights
+    return Path(f"models/shapes/paper/{network_of(density)}-run0.safetensors")
 
 
 def network_decisions(density: int) -> Path:
-    return Network(density).decisions
+    return SHAPES / f"decisions/paper/{network_of(density)}-run0.parquet"
 
 
 def network_curve(density: int) -> Path:
-    return Network(density).curve
+    return Path(f"plots/shapes/training/paper/{network_of(density)}-run0.csv")
 
 
 def test_name(density: int) -> str:

@@ -1,0 +1,138 @@
+"""Is it batch normalisation that fails on images of another density, and that places the boundary?
+
+    python -m pipeline.shapes.normalisation
+
+Answers as saved, and with statistics estimated anew (pipeline/shapes/renormalise.py), of the same weights on the same
+images. Means over networks, each by the mean of its training runs; 95% intervals are Student's over networks.
+
+own_over_other_sets      accuracy on the own test set minus the mean on the others
+sparser_generalise_better   accuracy of the sparser-trained on the denser set minus the accuracy the other way round
+other_sets               accuracy on the test sets of other densities
+far_from_half            distance of the share of 'circle' from one half, on the same sets
+bias                     the same on margin sets with as many to either side of 0, of densities with training images
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from pipeline.figures import SEQUENTIAL, figure
+from pipeline.params import Params, load_params
+from pipeline.predictions import read_predictions
+from pipeline.shapes.answers import rates_over_runs, read_answers
+from pipeline.shapes.evaluate import accuracy_table
+from pipeline.shapes.paths import METRICS, PLOTS, READINGS, margin_name, observer, renormalised
+from pipeline.shapes.statements import circle_bias
+from pipeline.stage import run, write_json
+from pipeline.statistics.intervals import Interval, jackknifed, over_networks
+
+AS_SAVED = "as saved"
+
+
+def by_network(rates: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """The numbers above, a row a network; NaN where there is no other set, or no margin set."""
+    table = accuracy_table(rates, params.densities)
+    rows = {}
+    for network, cells in table.groupby("network"):
+        others = cells[cells["test"] != network]
+        own = cells.loc[cells["test"] == network, "accuracy"].item()
+        rows[network] = {
+            "own_over_other_sets": own - others["accuracy"].mean(),
+            "other_sets": others["accuracy"].mean(),
+            "far_from_half": np.mean([np.abs(np.array(shares) - 0.5).mean() for shares in others["circle_by_run"]]),
+            "bias": bias(rates, network, params),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def bias(rates: pd.DataFrame, network: int, params: Params) -> float:
+    """Mean over runs and densities of the distance of a run's share of 'circle' from one half; NaN of no density."""
+    sizes = []
+    for density in sorted(set(params.densities) & set(params.shapes.margin_densities)):
+        margins = sorted(params.shapes.margins)
+        cells = rates.loc[[(network, margin_name(density, m)) for m in margins]]
+        table = circle_bias(cells.assign(margin=margins, network=network, density=density))
+        sizes += [np.abs(np.array(shares) - 0.5).mean() for shares in table.get("circle_by_run", [])]
+    return float(np.mean(sizes)) if sizes else np.nan
+
+
+def asymmetry_of(values: np.ndarray) -> Interval:
+    """See statements.asymmetry. values: [networks, test sets], or such a difference."""
+    apart = values - values.T
+    return jackknifed(lambda places: float(np.mean([apart[i, j] for i, j in combinations(places, 2)])), len(values))
+
+
+def summary(rates: dict[str, pd.DataFrame], params: Params) -> dict:
+    """Of each reading the numbers above; of each that is not as saved, what it gains: the reading minus as saved.
+
+    rates: `rates_over_runs` of each reading. cells: of accuracies on other sets, how many rise, fall and stay.
+    """
+    networks = {reading: by_network(table, params) for reading, table in rates.items()}
+    tables = {
+        reading: accuracy_table(table, params.densities)
+        .pivot_table(index="network", columns="test", values="accuracy")
+        .to_numpy()
+        for reading, table in rates.items()
+    }
+    others = ~np.eye(len(params.densities), dtype=bool)
+    several = len(params.densities) > 1
+    found: dict[str, dict] = {}
+    for reading, table in networks.items():
+        name = reading.replace(" ", "_")
+        found[name] = {of: over_networks(values.dropna().to_numpy()) for of, values in table.items()}
+        found[name]["sparser_generalise_better"] = asymmetry_of(tables[reading]) if several else None
+        if reading == AS_SAVED:
+            continue
+        gain = table - networks[AS_SAVED]
+        moved = (tables[reading] - tables[AS_SAVED])[others]
+        found[f"gain_with_{name}"] = {
+            **{of: over_networks(values.dropna().to_numpy()) for of, values in gain.items()},
+            "sparser_generalise_better": asymmetry_of(tables[reading] - tables[AS_SAVED]) if several else None,
+            "cells": {
+                "rise": int((moved > 1e-9).sum()),
+                "fall": int((moved < -1e-9).sum()),
+                "of": int(others.sum()),
+            },
+        }
+    return found
+
+
+def draw(tables: dict[str, pd.DataFrame]) -> None:
+    """The accuracy table in each reading, one beside the other."""
+    options = {"ncols": len(tables), "sharey": True, "figsize": (4.4 * len(tables) + 0.8, 4.6)}
+    with figure(PLOTS / "normalisation.png", **options) as (drawing, axes):
+        for ax, (reading, rows) in zip(axes, tables.items(), strict=True):
+            table = rows.pivot_table(index="network", columns="test", values="accuracy")
+            image = ax.imshow(table, cmap=SEQUENTIAL, vmin=0.5, vmax=1)
+            for row, column in np.ndindex(*table.shape):
+                value = table.iloc[row, column]
+                colour = "black" if value > 0.75 else "white"
+                ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
+            ax.set_xticks(range(table.shape[1]), table.columns)
+            ax.set_yticks(range(table.shape[0]), [observer(network) for network in table.index])
+            title = "as saved" if reading == AS_SAVED else f"statistics of the {reading}"
+            ax.set(title=title, xlabel="density of the test set")
+            ax.grid(visible=False)
+        axes[0].set_ylabel("network, by its training density")
+        drawing.colorbar(image, ax=list(axes), label="accuracy", shrink=0.8, extend="min")
+
+
+def main() -> str:
+    params = load_params()
+    adapted = read_predictions(renormalised(density) for density in params.densities)
+    rates = {AS_SAVED: rates_over_runs(read_answers(params.densities, params.shapes.runs))}
+    rates |= {of: rates_over_runs(adapted[adapted["reading"].astype(str) == of]) for of in READINGS}
+    tables = {reading: accuracy_table(table, params.densities) for reading, table in rates.items()}
+    write_json(METRICS / "normalisation.json", summary(rates, params))
+    rows = [table.assign(reading=reading) for reading, table in tables.items()]
+    write_json(PLOTS / "normalisation.json", json.loads(pd.concat(rows).to_json(orient="records")))
+    draw(tables)
+    return f"{len(params.densities)} networks, {len(params.shapes.runs)} runs, in {len(rates)} readings"
+
+
+if __name__ == "__main__":
+    run(main)
