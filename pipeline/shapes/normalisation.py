@@ -23,9 +23,9 @@ import pandas as pd
 from pipeline.figures import SEQUENTIAL, figure
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
-from pipeline.shapes.answers import rates_over_runs, read_answers
+from pipeline.shapes.answers import READINGS, rates_over_runs, read_answers, renormalised
 from pipeline.shapes.evaluate import accuracy_table
-from pipeline.shapes.paths import METRICS, PLOTS, READINGS, margin_name, observer, renormalised
+from pipeline.shapes.paths import METRICS, PLOTS, margin_name, observer
 from pipeline.shapes.statements import circle_bias
 from pipeline.stage import run, write_json
 from pipeline.statistics.intervals import Interval, jackknifed, over_networks
@@ -55,7 +55,8 @@ def bias(rates: pd.DataFrame, network: int, params: Params) -> float:
     for density in sorted(set(params.densities) & set(params.shapes.margin_densities)):
         margins = sorted(params.shapes.margins)
         cells = rates.loc[[(network, margin_name(density, m)) for m in margins]]
-        table = circle_bias(cells.assign(margin=margins, network=network, density=density))
+        cells = cells.reset_index(drop=True).assign(margin=margins, network=network, density=density)
+        table = circle_bias(cells)
         sizes += [np.abs(np.array(shares) - 0.5).mean() for shares in table.get("circle_by_run", [])]
     return float(np.mean(sizes)) if sizes else np.nan
 

@@ -11,8 +11,6 @@ DATA = Path("data/shapes")
 METRICS = Path("metrics/shapes")
 PLOTS = Path("plots/shapes")
 
-OWN, TESTED = READINGS = ("own density", "tested density")  # what batch normalisation's statistics are of
-
 
 def split_name(density: int, split: str) -> str:
     """Name of the train or test images of one density, e.g. 'test/density-50'."""
@@ -84,8 +82,3 @@ class Network:
 def observer(density: int) -> str:
     """Name of the paper's network of this training density, whatever the run: M_50 is 'M50'."""
     return f"M{density}"
-
-
-def renormalised(density: int) -> Path:
-    """What a density's networks answer with other statistics in their batch normalisation."""
-    return DATA / f"renormalised/{observer(density)}.parquet"

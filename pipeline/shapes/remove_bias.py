@@ -53,7 +53,11 @@ def measure(answers: pd.DataFrame, density: int, params: Params) -> pd.DataFrame
     """MEASURES of one recipe, a row a run. answers: its decisions, as `decisions` keeps them."""
     cells = rates_over_runs(answers).loc[density]
     margins = sorted(params.shapes.margins)
-    rows = cells.loc[[margin_name(density, m) for m in margins]].assign(margin=margins, network=0, density=density)
+    rows = (
+        cells.loc[[margin_name(density, m) for m in margins]]
+        .reset_index(drop=True)
+        .assign(margin=margins, network=0, density=density)
+    )
     by_run = np.array(rows["circle_by_run"].tolist()).T  # [runs, margins]
     images = rows["images"].to_numpy().astype(int)
     fitted, _ = maximise(np.array(margins), (by_run * images).round(), images)
