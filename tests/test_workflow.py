@@ -26,6 +26,8 @@ FROM_TRAINING = {
     "predict_variant",
     "collect_decisions",
     "evaluate_shapes",
+    "renormalise_shapes",
+    "evaluate_normalisation",
     "figures_shapes",
     "consistency_counters",
     "figures_consistency",
@@ -79,7 +81,14 @@ def test_the_table_is_what_the_decisions_say(reproduced):
 
 def test_figures_are_pictures(reproduced):
     names = {path.name for path in (reproduced / "plots/shapes").glob("*.png")}
-    assert names == {"training.png", "accuracy_table.png", "margins.png", "psychometric.png", "bias.png"}
+    assert names == {
+        "training.png",
+        "accuracy_table.png",
+        "margins.png",
+        "psychometric.png",
+        "bias.png",
+        "normalisation.png",
+    }
     for name in names:
         pixels = matplotlib.image.imread(reproduced / "plots/shapes" / name)
         assert min(pixels.shape[:2]) > 300

@@ -53,11 +53,8 @@ def measure(answers: pd.DataFrame, density: int, params: Params) -> pd.DataFrame
     """MEASURES of one recipe, a row a run. answers: its decisions, as `decisions` keeps them."""
     cells = rates_over_runs(answers).loc[density]
     margins = sorted(params.shapes.margins)
-    rows = (
-        cells.loc[[margin_name(density, m) for m in margins]]
-        .reset_index(drop=True)
-        .assign(margin=margins, network=0, density=density)
-    )
+    rows = cells.loc[[margin_name(density, m) for m in margins]].reset_index(drop=True)
+    rows = rows.assign(margin=margins, network=0, density=density)
     by_run = np.array(rows["circle_by_run"].tolist()).T  # [runs, margins]
     images = rows["images"].to_numpy().astype(int)
     fitted, _ = maximise(np.array(margins), (by_run * images).round(), images)
@@ -127,11 +124,13 @@ def draw(found: dict[str, dict]) -> None:
         axes[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
 
 
-def main(runs: int = 3, jobs: int = 2, density: int = 50) -> str:
+def main(runs: int = 3, jobs: int = 2, density: int = 50, only: str = "") -> str:
     """Train what is missing, and write report/remedies.json and .png.
 
+    only: recipes, with commas between; all where it is empty. The paper's training is always among them.
+
     Raises:
-        UserError: fewer than two runs; a density that has no network; images that are not drawn.
+        UserError: fewer than two runs; a density that has no network; no such recipe; images that are not drawn.
     """
     params = load_params()
     if runs < 2:
@@ -139,6 +138,9 @@ def main(runs: int = 3, jobs: int = 2, density: int = 50) -> str:
     if density not in params.densities:
         raise UserError(f"--density {density}: not one of densities in params.yaml, {params.densities}")
     names = differing(params)
+    if unknown := set(filter(None, only.split(","))) - set(names):
+        raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(names)}")
+    names = [name for name in names if not only or name in (BASELINE, *only.split(","))]
     wanted = [(name, number) for number, name in product(range(runs), names)]  # a whole run of each first
 
     def trained(name: str, number: int) -> bool:
@@ -161,4 +163,4 @@ def main(runs: int = 3, jobs: int = 2, density: int = 50) -> str:
 
 
 if __name__ == "__main__":
-    run(main, runs=int, jobs=int, density=int)
+    run(main, runs=int, jobs=int, density=int, only=str)

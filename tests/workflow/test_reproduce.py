@@ -349,14 +349,14 @@ def test_a_failure_names_its_stage_and_the_same_command_continues(fresh):
 
 @pytest.mark.slow
 def test_an_interrupt_stops_all_in_one_line_and_the_same_command_continues(fresh):
-    options = ("--jobs", "2", "--target", "predict_shapes@10")
+    options = ("--jobs", "2", "--target", "predict_shapes@10-0")
     with started("-m", "pipeline.workflow.reproduce", *options, cwd=fresh) as process:
-        assert any("Running stage 'train_resnet@10'" in line for line in process.stdout)
+        assert any("Running stage 'train_resnet@10-0'" in line for line in process.stdout)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.strip().splitlines() == [
-        "error: workflow.reproduce 2 predict_shapes@10 : interrupted; the same command continues"
+        "error: workflow.reproduce 2 predict_shapes@10-0 : interrupted; the same command continues"
     ]
-    assert not list((fresh / "models").rglob("M10.safetensors"))
-    assert {"train_resnet@10", "predict_shapes@10"} <= ran(repro(fresh, *options), values=True)
+    assert not list((fresh / "models").rglob("M10-run0.safetensors"))
+    assert {"train_resnet@10-0", "predict_shapes@10-0"} <= ran(repro(fresh, *options), values=True)
