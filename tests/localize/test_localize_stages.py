@@ -249,7 +249,7 @@ def test_a_network_of_another_architecture_does_not_fit(copy, run_stage):
     from torchvision import models
 
     save_weights(copy / "models/shapes/paper/M10-run0.safetensors", models.squeezenet1_1(num_classes=2))
-    assert_one_line_error(run_stage("localize.shift"), "M10.safetensors", "does not fit ResNet")
+    assert_one_line_error(run_stage("localize.shift"), "M10-run0.safetensors", "does not fit ResNet")
 
 
 def test_an_unknown_counter(copy, run_stage):
