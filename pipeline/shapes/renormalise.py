@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
 
 from pipeline import training
 from pipeline.params import Params, load_params
@@ -37,33 +36,28 @@ def sets_of(density: int, params: Params) -> list[str]:
     return [split_name(density, "test"), *(margin_name(density, margin) for margin in margins)]
 
 
-def answers(network: nn.Module, sets: list[str], statistics: Tensor, params: Params) -> dict[str, Tensor]:
-    """Logits [N, 2] of each set, with statistics of these images, uint8 [M, H, W]."""
-    batch_size = params.at_scale.shapes.training.batch_size
-    adapted = re_estimated(network, statistics, batch_size=batch_size, precision=params.precision)
-    with training.autocast(params.precision, training.device()):
-        return {of: predict_logits(adapted, torch.from_numpy(load_images(of).pixels)) for of in sets}
-
-
 def main(density: int) -> str:
     params = load_params()
     training.configure(params.seed, f"shapes/renormalise/M{density}", params.threads)
+    device, batch_size = training.device(), params.at_scale.shapes.training.batch_size
     first = params.at_scale.shapes.readings.statistics_images
-    statistics = {
-        of: torch.from_numpy(load_images(split_name(of, "train"), first=first).pixels) for of in params.densities
-    }
+    statistics, images = {}, {}
+    for of in params.densities:
+        statistics[of] = torch.from_numpy(load_images(split_name(of, "train"), first=first).pixels)
+        images |= {condition: load_images(condition) for condition in sets_of(of, params)}
     tables = []
     for number in params.shapes.runs:
         trained = Network(density, run=number)
         network = build_network()
         training.load_weights(trained.weights, network)
-        network.to(training.device())
-        found = {(OWN, of): answers(network, sets_of(of, params), statistics[density], params) for of in statistics}
-        found |= {(TESTED, of): answers(network, sets_of(of, params), statistics[of], params) for of in statistics}
-        for (reading, _), logits_of in found.items():
-            for condition, logits in logits_of.items():
+        network.to(device)
+        for reading, of in [(OWN, density), *((TESTED, of) for of in params.densities)]:
+            adapted = re_estimated(network, statistics[of], batch_size=batch_size, precision=params.precision)
+            for condition in images if reading == OWN else sets_of(of, params):
+                with training.autocast(params.precision, device):
+                    logits = predict_logits(adapted, torch.from_numpy(images[condition].pixels)).numpy()
                 name = f"{trained.name}, {reading}"
-                table = trials(name, condition, load_images(condition), logits.numpy(), params.shapes.target)
+                table = trials(name, condition, images[condition], logits, params.shapes.target)
                 tables.append(table.assign(reading=reading, density=density, run=number))
     decisions = pd.concat(tables, ignore_index=True)
     write_predictions(renormalised(density), decisions)
