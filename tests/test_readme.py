@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from conftest import REPOSITORY
 
+from benchmarks.stability import compare
+
 LINES = (REPOSITORY / "README.md").read_text().splitlines()
 README = " ".join(" ".join(LINES).split())
 
@@ -84,30 +86,18 @@ def shapes_statements() -> Iterator[str]:
     yield "{:.0%} of those of 10 shapes, {:.0%} of those of 90".format(*ends)
 
 
-# whose claims were mended since the other machines judged them; and which differ although they were not, or by the runs
-MENDED = [
-    "gain-stands",
-    "steps",
-    "size-640",
-    "count-plus-reaches-baseline",
-    "effects/modal-scheduler/one-scheduler/last",
-]
-MENDED = [*(f"countclip/{name}" for name in MENDED), "posenet/adam-is-stable"]
-MENDED += [f"convnets-in-vision/{name}" for name in ("segmentation-precise", "greedy-matching")]
-OF_THE_MACHINE = ["implicit-counting/sensitive-mechanisms-50", "countclip/learned-6", "countclip/rarely-higher"]
-
-
 def another_machine() -> Iterator[str]:
-    judged = [recorded(name)["claims"] for name in ("claims.json", "xeon/claims.json", "avx2/claims.json")]
-    common = [name for name in judged[0] if all(name in claims for claims in judged)]
-    differ = {name for name in common if len({claims[name]["verdict"] for claims in judged}) > 1}
-    assert differ == {*MENDED, *OF_THE_MACHINE}
-    yield f"Of the {len(common)} verdicts that all three have, {len(differ)} differ"
-    yield f"In {len(MENDED)} of these the claim itself was mended since, and {len(OF_THE_MACHINE)} are the machine's"
-    here, xeon, elsewhere = (recorded(f"{name}.json") for name in ("bf16/shapes", "shapes/metrics", "avx2/shapes"))
-    yield "is {:.3f} here, {:.3f} on the Xeon and {:.3f} with AVX2".format(
-        *(metrics["own_test_accuracy"]["mean"] for metrics in (here, xeon, elsewhere))
-    )
+    """Two machines with one training run a network each; then the boundaries of two more, older."""
+    judged = {
+        name: {claim: found["verdict"] for claim, found in recorded(f"{name}/claims.json")["claims"].items()}
+        for name in ("bf16", "amx")
+    }
+    found = compare(judged)
+    share = f"{found['differ']} differ ({found['share_that_differs']:.1%}), and {found['flip']} flips"
+    yield f"of {found['claims']} verdicts {share}"
+    for claim in found["differing"]:
+        yield f"`{claim}`"
+    xeon, elsewhere = (recorded(f"{name}/shapes.json") for name in ("xeon", "avx2"))
     yield "by more than {:.3f} ({}: {:.3f} and {:.3f})".format(
         *furthest_apart(own_accuracies(xeon), own_accuracies(elsewhere))
     )
@@ -137,6 +127,23 @@ def boundaries(metrics: dict) -> dict[str, float]:
 def furthest_apart(here: dict[str, float], elsewhere: dict[str, float]) -> tuple[float, str, float, float]:
     label = max(here.keys() & elsewhere.keys(), key=lambda label: abs(here[label] - elsewhere[label]))
     return abs(here[label] - elsewhere[label]), label, here[label], elsewhere[label]
+
+
+def normalisation() -> Iterator[str]:
+    found = recorded("shapes/normalisation.json")
+    gain = found["gain_with_tested_density"]
+
+    def points(of: str, name: str = "mean") -> str:
+        row = {key: 100 * gain[of][key] for key in (name, "low", "high")}
+        return interval(row, name, low="low", high="high", digits=1)
+
+    yield f"{found['as_saved']['other_sets']['mean']:.1%} to {found['tested_density']['other_sets']['mean']:.1%}"
+    yield f"by {points('other_sets')} points"
+    yield f"rises in {gain['cells']['rise']} of {gain['cells']['of']} cells and falls in {gain['cells']['fall']}"
+    yield f"{points('sparser_generalise_better', 'value')} points"
+    yield f"{points('bias')} points"
+    own = {key: 100 * value for key, value in found["gain_with_own_density"]["bias"].items()}
+    yield f"{interval(own, 'mean', low='low', high='high', digits=1)} points"
 
 
 def more_images() -> Iterator[str]:
@@ -248,6 +255,7 @@ def localize() -> Iterator[str]:
         another_machine,
         shapes,
         shapes_statements,
+        normalisation,
         more_images,
         ties,
         consistency,
