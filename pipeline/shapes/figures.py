@@ -12,6 +12,8 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
@@ -62,27 +64,26 @@ def training(params: Params) -> None:
         sheet.axis("off")
 
 
+def heat_map(ax: Axes, accuracy: pd.DataFrame) -> AxesImage:
+    """Accuracy in percent, a row a network and a column a test set; a network's own set in bold."""
+    table = accuracy.pivot_table(index="network", columns="test", values="accuracy")
+    image = ax.imshow(table, cmap=SEQUENTIAL, vmin=0.5, vmax=1)
+    for row, column in np.ndindex(*table.shape):
+        value, own = table.iloc[row, column], table.index[row] == table.columns[column]
+        style = {"color": "black" if value > 0.75 else "white", "weight": "bold" if own else "normal"}
+        ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", **style)
+    ax.set_xticks(range(table.shape[1]), table.columns)
+    ax.set_yticks(range(table.shape[0]), [observer(network) for network in table.index])
+    ax.grid(visible=False)
+    return image
+
+
 def accuracy_table(accuracy: pd.DataFrame) -> None:
     """Fig. 2: accuracy of every network on every test set."""
-    table = accuracy.pivot_table(index="network", columns="test", values="accuracy")
     with figure(PLOTS / "accuracy_table.png", figsize=(7, 5.8)) as (drawing, axes):
-        image = axes.imshow(table, cmap=SEQUENTIAL, vmin=0.5, vmax=1)
-        for row, column in np.ndindex(*table.shape):
-            value = table.iloc[row, column]
-            axes.text(
-                column,
-                row,
-                f"{100 * value:.0f}",
-                ha="center",
-                va="center",
-                color="black" if value > 0.75 else "white",
-                weight="bold" if table.index[row] == table.columns[column] else "normal",
-            )
-        axes.set_xticks(range(table.shape[1]), table.columns)
-        axes.set_yticks(range(table.shape[0]), [observer(network) for network in table.index])
+        image = heat_map(axes, accuracy)
         axes.set(title="Accuracy (%) on every test set, mean of runs; own set in bold")
         axes.set(xlabel="density of the test set", ylabel="network, by the density that it was trained on")
-        axes.grid(visible=False)
         drawing.colorbar(image, label="accuracy", shrink=0.85, extend="min", format=PercentFormatter(1))
 
 

@@ -15,20 +15,20 @@ bias                     the same on margin sets with as many to either side of 
 from __future__ import annotations
 
 import json
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from pipeline.figures import SEQUENTIAL, figure
+from pipeline.figures import figure
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.shapes.answers import READINGS, rates_over_runs, read_answers, renormalised
 from pipeline.shapes.evaluate import accuracy_table
-from pipeline.shapes.paths import METRICS, PLOTS, margin_name, observer
-from pipeline.shapes.statements import circle_bias
+from pipeline.shapes.figures import heat_map
+from pipeline.shapes.paths import METRICS, PLOTS, margin_name
+from pipeline.shapes.statements import asymmetry_of, circle_bias
 from pipeline.stage import run, write_json
-from pipeline.statistics.intervals import Interval, jackknifed, over_networks
+from pipeline.statistics.intervals import over_networks
 
 AS_SAVED = "as saved"
 
@@ -61,12 +61,6 @@ def bias(rates: pd.DataFrame, network: int, params: Params) -> float:
     return float(np.mean(sizes)) if sizes else np.nan
 
 
-def asymmetry_of(values: np.ndarray) -> Interval:
-    """See statements.asymmetry. values: [networks, test sets], or such a difference."""
-    apart = values - values.T
-    return jackknifed(lambda places: float(np.mean([apart[i, j] for i, j in combinations(places, 2)])), len(values))
-
-
 def summary(rates: dict[str, pd.DataFrame], params: Params) -> dict:
     """Of each reading the numbers above; of each that is not as saved, what it gains: the reading minus as saved.
 
@@ -80,19 +74,18 @@ def summary(rates: dict[str, pd.DataFrame], params: Params) -> dict:
         for reading, table in rates.items()
     }
     others = ~np.eye(len(params.densities), dtype=bool)
-    several = len(params.densities) > 1
     found: dict[str, dict] = {}
     for reading, table in networks.items():
         name = reading.replace(" ", "_")
         found[name] = {of: over_networks(values.dropna().to_numpy()) for of, values in table.items()}
-        found[name]["sparser_generalise_better"] = asymmetry_of(tables[reading]) if several else None
+        found[name]["sparser_generalise_better"] = asymmetry_of(tables[reading])
         if reading == AS_SAVED:
             continue
         gain = table - networks[AS_SAVED]
         moved = (tables[reading] - tables[AS_SAVED])[others]
         found[f"gain_with_{name}"] = {
             **{of: over_networks(values.dropna().to_numpy()) for of, values in gain.items()},
-            "sparser_generalise_better": asymmetry_of(tables[reading] - tables[AS_SAVED]) if several else None,
+            "sparser_generalise_better": asymmetry_of(tables[reading] - tables[AS_SAVED]),
             "cells": {
                 "rise": int((moved > 1e-9).sum()),
                 "fall": int((moved < -1e-9).sum()),
@@ -107,17 +100,9 @@ def draw(tables: dict[str, pd.DataFrame]) -> None:
     options = {"ncols": len(tables), "sharey": True, "figsize": (4.4 * len(tables) + 0.8, 4.6)}
     with figure(PLOTS / "normalisation.png", **options) as (drawing, axes):
         for ax, (reading, rows) in zip(axes, tables.items(), strict=True):
-            table = rows.pivot_table(index="network", columns="test", values="accuracy")
-            image = ax.imshow(table, cmap=SEQUENTIAL, vmin=0.5, vmax=1)
-            for row, column in np.ndindex(*table.shape):
-                value = table.iloc[row, column]
-                colour = "black" if value > 0.75 else "white"
-                ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
-            ax.set_xticks(range(table.shape[1]), table.columns)
-            ax.set_yticks(range(table.shape[0]), [observer(network) for network in table.index])
+            image = heat_map(ax, rows)
             title = "as saved" if reading == AS_SAVED else f"statistics of the {reading}"
             ax.set(title=title, xlabel="density of the test set")
-            ax.grid(visible=False)
         axes[0].set_ylabel("network, by its training density")
         drawing.colorbar(image, ax=list(axes), label="accuracy", shrink=0.8, extend="min")
 

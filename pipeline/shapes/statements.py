@@ -27,8 +27,11 @@ def asymmetry(accuracy: pd.DataFrame) -> Interval | None:
 
     Both networks of a pair see a set that is not their own and equally far from it. None where there is one network.
     """
-    table = accuracy.pivot_table(index="network", columns="test", values="accuracy")
-    values = table.to_numpy()
+    return asymmetry_of(accuracy.pivot_table(index="network", columns="test", values="accuracy").to_numpy())
+
+
+def asymmetry_of(values: np.ndarray) -> Interval | None:
+    """The same of accuracies [networks, test sets], both in order of density, or of such differences."""
     if len(values) < 2:
         return None
     difference = values - values.T  # [i, j]: i on j's set minus j on i's
