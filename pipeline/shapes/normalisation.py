@@ -14,8 +14,6 @@ bias                     the same on margin sets with as many to either side of 
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 
@@ -26,27 +24,29 @@ from pipeline.shapes.answers import READINGS, rates_over_runs, read_answers, ren
 from pipeline.shapes.evaluate import accuracy_table
 from pipeline.shapes.figures import heat_map
 from pipeline.shapes.paths import METRICS, PLOTS, margin_name
-from pipeline.shapes.statements import asymmetry_of, circle_bias
+from pipeline.shapes.statements import asymmetry_of, circle_bias, own_and_others
 from pipeline.stage import run, write_json
 from pipeline.statistics.intervals import over_networks
 
 AS_SAVED = "as saved"
 
 
-def by_network(rates: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """The numbers above, a row a network; NaN where there is no other set, or no margin set."""
-    table = accuracy_table(rates, params.densities)
-    rows = {}
-    for network, cells in table.groupby("network"):
-        others = cells[cells["test"] != network]
-        own = cells.loc[cells["test"] == network, "accuracy"].item()
-        rows[network] = {
-            "own_over_other_sets": own - others["accuracy"].mean(),
-            "other_sets": others["accuracy"].mean(),
-            "far_from_half": np.mean([np.abs(np.array(shares) - 0.5).mean() for shares in others["circle_by_run"]]),
-            "bias": bias(rates, network, params),
+def by_network(rates: pd.DataFrame, table: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """The numbers above, a row a network; NaN where there is no other set, or no margin set.
+
+    rates: `rates_over_runs`; table: the accuracy table made of it.
+    """
+    accuracy = own_and_others(table)
+    others = table[table["network"] != table["test"]]
+    far = others["circle_by_run"].map(lambda shares: np.abs(np.array(shares) - 0.5).mean())
+    return pd.DataFrame(
+        {
+            "own_over_other_sets": accuracy["own"] - accuracy["others"],
+            "other_sets": accuracy["others"],
+            "far_from_half": far.groupby(others["network"]).mean(),
+            "bias": {network: bias(rates, network, params) for network in accuracy.index},
         }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    )
 
 
 def bias(rates: pd.DataFrame, network: int, params: Params) -> float:
@@ -66,12 +66,11 @@ def summary(rates: dict[str, pd.DataFrame], params: Params) -> dict:
 
     rates: `rates_over_runs` of each reading. cells: of accuracies on other sets, how many rise, fall and stay.
     """
-    networks = {reading: by_network(table, params) for reading, table in rates.items()}
+    cells = {reading: accuracy_table(table, params.densities) for reading, table in rates.items()}
+    networks = {reading: by_network(table, cells[reading], params) for reading, table in rates.items()}
     tables = {
-        reading: accuracy_table(table, params.densities)
-        .pivot_table(index="network", columns="test", values="accuracy")
-        .to_numpy()
-        for reading, table in rates.items()
+        reading: table.pivot_table(index="network", columns="test", values="accuracy").to_numpy()
+        for reading, table in cells.items()
     }
     others = ~np.eye(len(params.densities), dtype=bool)
     found: dict[str, dict] = {}
@@ -115,7 +114,7 @@ def main() -> str:
     tables = {reading: accuracy_table(table, params.densities) for reading, table in rates.items()}
     write_json(METRICS / "normalisation.json", summary(rates, params))
     rows = [table.assign(reading=reading) for reading, table in tables.items()]
-    write_json(PLOTS / "normalisation.json", json.loads(pd.concat(rows).to_json(orient="records")))
+    write_json(PLOTS / "normalisation.json", pd.concat(rows).to_dict("records"))
     draw(tables)
     return f"{len(params.densities)} networks, {len(params.shapes.runs)} runs, in {len(rates)} readings"
 

@@ -27,7 +27,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,8 +42,8 @@ from pipeline.predictions import write_predictions
 from pipeline.shapes.dataset import Images, load_images
 from pipeline.shapes.epochs import re_estimated
 from pipeline.shapes.network import as_input, build_network, majority_targets, predict_logits
-from pipeline.shapes.paths import margin_names, shard_path, split_name
-from pipeline.shapes.predict import trials
+from pipeline.shapes.paths import Network, shard_path, split_name
+from pipeline.shapes.predict import conditions, trials
 from pipeline.shards import item_rng
 from pipeline.stage import UserError
 
@@ -147,17 +146,9 @@ def differing(params: Params) -> list[str]:
     return [name for name in RECIPES if name not in same]
 
 
-class Averaged:
-    """An exponential mean of a network's weights over steps, as a part of a training run's checkpoint."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA))
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.mean.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.mean.load_state_dict(state)
+def averaged_weights(network: nn.Module) -> AveragedModel:
+    """An exponential mean of a network's weights, over the steps at which it is updated."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA))
 
 
 def train(
@@ -190,23 +181,28 @@ def train(
     epoch_steps = number // settings.batch_size
     steps = settings.epochs * epoch_steps
     optimizer, schedule = training.build_optimizer(network.parameters(), settings, steps)
-    averaged = Averaged(network)
+    state: dict[str, training.Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    mean = averaged_weights(network) if recipe.averaged else None
+    if mean:
+        state["mean"] = mean
+
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> Tensor:
+        return torch.from_numpy(item_rng(params.seed, f"{purpose}/epoch-{epoch}").permutation(number)).to(device)
 
     def step(i: int) -> dict[str, Tensor]:
         epoch, place = divmod(i, epoch_steps)
-        order = torch.from_numpy(item_rng(params.seed, f"{purpose}/epoch-{epoch}").permutation(number)).to(device)
-        batch = order[place * settings.batch_size :][: settings.batch_size]
+        batch = order(epoch)[place * settings.batch_size :][: settings.batch_size]
         with training.autocast(precision, device):
             loss = loss_of(network(as_input(pixels[batch])).float(), targets[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        if recipe.averaged:
-            averaged.mean.update_parameters(network)
+        if mean:
+            mean.update_parameters(network)
         return {"loss": loss}
 
-    state = {"network": network, "optimizer": optimizer, "schedule": schedule, "averaged": averaged}
     training.fit(
         step,
         steps=steps,
@@ -220,11 +216,11 @@ def train(
     some = pixels[chosen[: params.at_scale.shapes.readings.statistics_images]]
     if recipe.statistics_anew:
         return re_estimated(network, some, batch_size=settings.batch_size, precision=params.precision)
-    if recipe.averaged:
+    if mean:
         batches = some[: len(some) // settings.batch_size * settings.batch_size].split(settings.batch_size)
         with training.autocast(params.precision, device):
-            update_bn((as_input(batch) for batch in batches), averaged.mean)
-        return averaged.mean.module
+            update_bn((as_input(batch) for batch in batches), mean)
+        return mean.module
     return network
 
 
@@ -242,14 +238,13 @@ def training_images(name: str, density: int, params: Params) -> Images:
     )
 
 
-def sets_of(params: Params) -> list[str]:
-    return [*(split_name(of, "test") for of in params.densities), *margin_names(params.shapes)]
-
-
 def inputs_of(name: str, density: int, params: Params) -> list[Path]:
     """The shards that a recipe reads. Raises UserError where one is missing."""
     trained_on = params.densities if RECIPES[name].all_densities else [density]
-    shards = [shard_path(of) for of in [*(split_name(of, "train") for of in trained_on), *sets_of(params)]]
+    shards = [
+        shard_path(of)
+        for of in [*(split_name(of, "train") for of in trained_on), *conditions(Network(density), params)]
+    ]
     if missing := [path for path in shards if not path.exists()]:
         raise UserError(f"{missing[0]}: not there; 'dvc repro generate_shapes margin_sets' draws it")
     return shards
@@ -287,7 +282,7 @@ def main(recipe: str, density: int, run: int) -> str:
     )
     network = train(recipe, density, run, training_images(recipe, density, params), params, checkpoint)
     tables = []
-    for condition in sets_of(params):
+    for condition in conditions(Network(density), params):
         images = load_images(condition)
         with training.autocast(params.precision, training.device()):
             logits = predict_logits(network, torch.from_numpy(images.pixels)).numpy()

@@ -42,13 +42,17 @@ def asymmetry_of(values: np.ndarray) -> Interval | None:
     return jackknifed(statistic, len(values))
 
 
+def own_and_others(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """A network's accuracy on its own test set, and its mean on the others: 'own' and 'others', a row a network."""
+    own = accuracy["network"] == accuracy["test"]
+    parts = {"own": accuracy[own], "others": accuracy[~own]}
+    return pd.DataFrame({name: cells.groupby("network")["accuracy"].mean() for name, cells in parts.items()})
+
+
 def own_over_others(accuracy: pd.DataFrame) -> Interval | None:
     """A network's accuracy on its own test set minus its mean on the others; mean over networks."""
-    table = accuracy.pivot_table(index="network", columns="test", values="accuracy").to_numpy()
-    if len(table) < 2:
-        return None
-    others = (table.sum(axis=1) - table.diagonal()) / (len(table) - 1)
-    return over_networks(table.diagonal() - others)
+    table = own_and_others(accuracy)
+    return over_networks((table["own"] - table["others"]).to_numpy()) if len(table) > 1 else None
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> Interval:

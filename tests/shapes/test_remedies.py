@@ -21,9 +21,9 @@ from pipeline.shapes.network import build_network
 from pipeline.shapes.paths import margin_name, split_name
 from pipeline.shapes.remedies import (
     RECIPES,
-    Averaged,
     Blur,
     antialiased,
+    averaged_weights,
     balanced_margins,
     differing,
     group_normalised,
@@ -91,15 +91,15 @@ def test_the_antialiased_network_has_one_strided_convolution():
 
 def test_averaged_weights_are_an_exponential_mean():
     layer = nn.Linear(1, 1, bias=False)
-    averaged = Averaged(layer)
+    mean = averaged_weights(layer)
     for value in (1.0, 2.0, 3.0):
         nn.init.constant_(layer.weight, value)
-        averaged.mean.update_parameters(layer)
+        mean.update_parameters(layer)
     # the first is taken as it is; then 0.98 of the mean and 0.02 of the new
-    assert averaged.mean.module.weight.item() == pytest.approx(0.98 * (0.98 * 1 + 0.02 * 2) + 0.02 * 3)
-    again = Averaged(nn.Linear(1, 1, bias=False))
-    again.load_state_dict(averaged.state_dict())
-    assert again.mean.module.weight.item() == averaged.mean.module.weight.item()
+    assert mean.module.weight.item() == pytest.approx(0.98 * (0.98 * 1 + 0.02 * 2) + 0.02 * 3)
+    again = averaged_weights(nn.Linear(1, 1, bias=False))
+    again.load_state_dict(mean.state_dict())
+    assert again.module.weight.item() == mean.module.weight.item()
 
 
 def test_what_a_scale_has_anyway_is_no_recipe(workspace):
