@@ -4,8 +4,9 @@
 
 The unit of work is a shard: in goes a shard of the pool; out come a shard of counting pairs, one of
 other pairs, a manifest and statistics, all or nothing. A shard that is done is not done again, so that
-a run that was killed goes on where it was. With `engine: ray`, shards are Ray tasks on as many
-machines as Ray knows; locally they are processes. The bytes are the same.
+a run that was killed goes on where it was. With `engine: ray`, shards are Ray tasks, on the cluster that
+the environment variable RAY_ADDRESS names ('auto': the one of this machine); without it, on this machine.
+Locally they are processes. The bytes are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +43,10 @@ def run_locally(shards: list[Path], out: Path, settings: Settings) -> Iterator[d
 
 
 def run_with_ray(shards: list[Path], out: Path, settings: Settings) -> Iterator[dict]:
-    """As `run_locally`, by Ray tasks: no more in flight than cores, tried again when their worker dies."""
+    """As `run_locally`, by Ray tasks: no more in flight than cores, tried again when their worker dies.
+
+    A cluster's nodes reach the shards, the detector and `out` by the same absolute paths.
+    """
     try:
         import ray
     except ImportError:
@@ -51,7 +55,9 @@ def run_with_ray(shards: list[Path], out: Path, settings: Settings) -> Iterator[
             "run '.venv/bin/pip install -r requirements-ray.txt', or set it to 'local'"
         ) from None
     code = {"py_modules": [str(Path(pipeline.__file__).parent)]}  # for machines that have no checkout
-    ray.init(runtime_env=code, log_to_driver=False, include_dashboard=False, configure_logging=False)
+    address = os.environ.get("RAY_ADDRESS", "local")  # without one, Ray joins any cluster that it finds here
+    ray.init(address, runtime_env=code, log_to_driver=False, include_dashboard=False, configure_logging=False)
+    settings = replace(settings, detector=str(Path(settings.detector).resolve()))  # a worker has its own folder
     task = ray.remote(num_cpus=settings.threads, max_retries=5)(filter_shard)
     limit = max(1, int(ray.cluster_resources()["CPU"]) // settings.threads)
     waiting, in_flight = list(reversed(shards)), []

@@ -226,6 +226,25 @@ def test_ray_gives_the_same_bytes_though_a_worker_is_killed(filtered):
     assert digests() == filtered
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("named, cores", [(True, 1), (False, 0)])
+def test_a_cluster_on_this_machine_is_joined_where_it_is_named(filtered, tmp_path, monkeypatch, named, cores):
+    """Its workers start in a folder that has none of the files; on one without cores, a task would wait for ever."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed (requirements-ray.txt)")
+    edit_params(Path("params.yaml"), {"countclip.filter.engine": "ray"})
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(tmp_path)
+        head = {"num_cpus": cores, "include_dashboard": False}
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+    try:
+        address = {"RAY_ADDRESS": cluster.address} if named else {}
+        stage = subprocess.run(stage_command("countclip.filter"), env=stage_environment(**address), timeout=120)
+    finally:
+        cluster.shutdown()
+    assert stage.returncode == 0
+    assert digests() == filtered
+
+
 def test_ray_that_is_not_installed_is_named(workspace, run_stage, tmp_path):
     if importlib.util.find_spec("ray") is not None:
         pytest.skip("Ray is installed")
