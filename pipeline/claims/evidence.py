@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from scipy.special import stdtrit
 
 from pipeline.claims.schema import Measure, first_error
@@ -29,7 +29,7 @@ class Provenance(Section):
 
     files: what a stage writes -> the copy's name in the folder. inputs: which, where they are not the source's own.
     seconds: that the commands took, null where not measured. by: how its numbers came here ('dvc repro', stage by
-    stage on a GPU machine).
+    stage on a GPU machine). hashes: of what the stages read that wrote the files, code and data, as dvc.lock has them.
     """
 
     scale: str
@@ -42,6 +42,7 @@ class Provenance(Section):
     by: str
     inputs: str | None = None
     files: dict[str, str]
+    hashes: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,24 @@ class UnmeasuredError(Exception):
     """That a run does not have a number, and why."""
 
 
+def read_provenance(path: Path) -> Provenance:
+    """A provenance.json. Raises UserError where it, or a file that it names, is not whole."""
+    try:
+        provenance = Provenance.model_validate_json(path.read_text())
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_error(error)}") from None
+    copies = [path.parent / copy for copy in provenance.files.values()]
+    if absent := [str(copy) for copy in copies if not copy.exists()]:
+        raise UserError(f"{path}: names files that are not there: {', '.join(absent)}; record the run again")
+    return provenance
+
+
 def recorded_runs(folder: Path = RECORDED) -> list[Run]:
     """The runs that have a provenance, by name. Raises UserError where one is not whole."""
     runs = []
     for path in sorted(folder.glob(f"*/*/{PROVENANCE}")):
-        try:
-            provenance = Provenance.model_validate_json(path.read_text())
-        except ValidationError as error:
-            raise UserError(f"{path}: {first_error(error)}") from None
+        provenance = read_provenance(path)
         files = {file: path.parent / copy for file, copy in provenance.files.items()}
-        if absent := [str(copy) for copy in files.values() if not copy.exists()]:
-            raise UserError(f"{path}: names files that are not there: {', '.join(absent)}; record the run again")
         runs.append(Run(path.parent.as_posix(), provenance.scale, provenance.source, files, provenance))
     return runs
 
@@ -193,4 +201,6 @@ def _at(content: Any, dotted: str, file: str) -> Any:
     for end in range(len(dotted) - 1, 0, -1):
         if dotted[end] == "." and isinstance(content.get(dotted[:end]), dict):
             return _at(content[dotted[:end]], dotted[end + 1 :], file)
+    if "needs" in content:
+        raise UnmeasuredError(f"{file}: '{dotted}' needs {content['needs']}")
     raise UnmeasuredError(f"{file} has no '{dotted}'; it has {', '.join(map(str, list(content)[:12]))}")

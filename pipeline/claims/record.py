@@ -165,6 +165,12 @@ def vouched(file: str, stages: dict[str, dict[str, Any]], scale: str, source: st
     return False
 
 
+def hashes(files: list[str], stages: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """What the stages read that wrote these files, code and data, and its md5, as dvc.lock has it."""
+    writers = [found[0] for file in files if (found := writer(file, stages))]
+    return {item["path"]: item["md5"] for name in writers for item in stages[name].get("deps", [])}
+
+
 def _how(kind: str, value: str) -> str:
     return f"set {kind}: {value} in {PATH}, or give --{kind} {value}"
 
@@ -215,6 +221,7 @@ def main(
         by=by or ("dvc repro" if by_dvc else "not by dvc repro alone"),
         inputs=inputs or None,
         files=kept,
+        hashes=hashes(wanted, stages) if by_dvc else {},
     )
     folder.mkdir(parents=True, exist_ok=True)
     for file, known in known_as.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from itertools import islice
+from pathlib import Path
 
 import cv2
 import matplotlib.pyplot as plt
@@ -78,20 +79,20 @@ def heat_map(ax: Axes, accuracy: pd.DataFrame) -> AxesImage:
     return image
 
 
-def accuracy_table(accuracy: pd.DataFrame) -> None:
+def accuracy_table(accuracy: pd.DataFrame, folder: Path = PLOTS) -> None:
     """Fig. 2: accuracy of every network on every test set."""
-    with figure(PLOTS / "accuracy_table.png", figsize=(7, 5.8)) as (drawing, axes):
+    with figure(folder / "accuracy_table.png", figsize=(7, 5.8)) as (drawing, axes):
         image = heat_map(axes, accuracy)
         axes.set(title="Accuracy (%) on every test set, mean of runs; own set in bold")
         axes.set(xlabel="density of the test set", ylabel="network, by the density that it was trained on")
         drawing.colorbar(image, label="accuracy", shrink=0.85, extend="min", format=PercentFormatter(1))
 
 
-def margin_curves(margins: pd.DataFrame) -> None:
+def margin_curves(margins: pd.DataFrame, folder: Path = PLOTS) -> None:
     """Fig. 3: accuracy by margin for three networks, and below it what they answer."""
     networks = sorted({nearest(margins["network"].unique().tolist(), wanted) for wanted in SHOWN})
     options = {"nrows": 2, "ncols": len(networks), "sharex": True, "sharey": True, "squeeze": False}
-    with figure(PLOTS / "margins.png", figsize=(3.6 * len(networks), 6), **options) as (_, axes):
+    with figure(folder / "margins.png", figsize=(3.6 * len(networks), 6), **options) as (_, axes):
         for column, network in enumerate(networks):
             for row, name in enumerate(("accuracy", "circle")):
                 ax = axes[row, column]
@@ -112,14 +113,14 @@ def margin_curves(margins: pd.DataFrame) -> None:
         axes[0, 0].legend()
 
 
-def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
+def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame, folder: Path = PLOTS) -> None:
     """What every network answers: means of training runs with intervals, and the fitted function of each run."""
     networks = margins["network"].unique()
     columns = min(3, len(networks))
     rows = -(-len(networks) // columns)
     options = {"nrows": rows, "ncols": columns, "sharex": True, "sharey": True, "squeeze": False}
     fine = np.linspace(margins["margin"].min(), margins["margin"].max(), 200)
-    with figure(PLOTS / "psychometric.png", figsize=(3.4 * columns, 2.6 * rows + 0.4), **options) as (drawing, axes):
+    with figure(folder / "psychometric.png", figsize=(3.4 * columns, 2.6 * rows + 0.4), **options) as (drawing, axes):
         for ax in axes.flat[len(networks) :]:
             ax.axis("off")
         for ax, network in zip(axes.flat, networks, strict=False):
@@ -141,7 +142,7 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
         drawing.supylabel("fraction answered 'circle'", fontsize=10)
 
 
-def bias_by_density(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
+def bias_by_density(margins: pd.DataFrame, bias: pd.DataFrame, folder: Path = PLOTS) -> None:
     """Where the boundary lies, against the density that the network was trained on: each run, and their mean.
 
     Beyond the margins that were tested it is the fitted function's. Of a network whose answers do not rise with the
@@ -153,7 +154,7 @@ def bias_by_density(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
     tested = margins["margin"].min(), margins["margin"].max()
     limit = max(8.0, 1.15 * bias["pse"].astype(float).abs().max(skipna=True))
     options = {"ncols": len(groups), "sharex": True, "sharey": True, "squeeze": False}
-    with figure(PLOTS / "bias.png", figsize=(3.6 * len(groups), 3.6), **options) as (_, axes):
+    with figure(folder / "bias.png", figsize=(3.6 * len(groups), 3.6), **options) as (_, axes):
         for ax, colour, (density, rows) in zip(axes.flat, COLOURS, groups, strict=False):
             ax.axhspan(*tested, color="#888888", alpha=0.15, lw=0, label="margins tested")
             known = rows.dropna(subset=["pse"])

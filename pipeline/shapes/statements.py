@@ -251,8 +251,7 @@ def margins_of_test_sets(trials: pd.DataFrame, densities: list[int]) -> dict[str
     """
     sizes = {}
     for density in densities:
-        rows = trials[(trials["density"] == density) & (trials["condition"].astype(str) == split_name(density, "test"))]
-        rows = rows[rows["run"] == rows["run"].min()]  # every run has the same images
+        rows = trials[trials["condition"].astype(str) == split_name(density, "test")].drop_duplicates("image")
         sizes[f"density_{density}"] = (rows["circles"] - rows["squares"]).abs().to_numpy(float)
     found = {}
     for name, size in {**sizes, "all": np.concatenate(list(sizes.values()))}.items():
@@ -267,6 +266,11 @@ def margins_of_test_sets(trials: pd.DataFrame, densities: list[int]) -> dict[str
             "images": len(size),
         }
     return found
+
+
+def of_single_networks(margins: pd.DataFrame) -> dict:
+    """Those that speak of single networks."""
+    return {"bias_by_density": bias_by_density(circle_bias(margins))}
 
 
 def statements(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -> dict:

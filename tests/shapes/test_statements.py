@@ -200,12 +200,13 @@ def test_convergence_by_hand():
     assert (short["loss_left"]["mean"], short["accuracy_range"]) == (None, None)
 
 
-def test_margins_of_test_sets_are_those_of_a_networks_own():
-    rows = [(10, "test/density-10", c, s) for c, s in ((5, 5), (8, 0), (10, 1), (3, 7))]
-    rows += [(20, "test/density-20", c, s) for c, s in ((10, 10), (20, 0))]
-    rows += [(10, "test/density-20", 99, 0), (20, "margins/density-10/margin+4", 99, 0)]  # other sets
-    trials = pd.DataFrame(rows, columns=["density", "condition", "circles", "squares"]).assign(run=0)
-    trials = pd.concat([trials, trials.assign(run=1)])  # of the same images
+def test_margins_of_test_sets_count_each_image_once():
+    rows = [("test/density-10", c, s) for c, s in ((5, 5), (8, 0), (10, 1), (3, 7))]
+    rows += [("test/density-20", c, s) for c, s in ((10, 10), (20, 0))]
+    rows += [("margins/density-10/margin+4", 99, 0)]  # another set
+    images = pd.DataFrame(rows, columns=["condition", "circles", "squares"])
+    images["image"] = images.groupby("condition").cumcount().astype(str)
+    trials = pd.concat([images.assign(density=density, run=run) for density in (10, 20) for run in (0, 1)])
     found = margins_of_test_sets(trials, [10, 20])
     assert found["density_10"]["mean"] == pytest.approx((0 + 8 + 9 + 4) / 4)
     assert found["density_10"]["up_to_8"] == 0.75
