@@ -30,6 +30,7 @@ class Provenance(Section):
     files: what a stage writes -> the copy's name in the folder. inputs: which, where they are not the source's own.
     seconds: that the commands took, null where not measured. by: how its numbers came here ('dvc repro', stage by
     stage on a GPU machine). hashes: of what the stages read that wrote the files, code and data, as dvc.lock has them.
+    check: the command that derives the numbers again from what is recorded, null where only numbers are.
     """
 
     scale: str
@@ -43,6 +44,7 @@ class Provenance(Section):
     inputs: str | None = None
     files: dict[str, str]
     hashes: dict[str, str] = Field(default_factory=dict)
+    check: str | None = None
 
 
 @dataclass(frozen=True)

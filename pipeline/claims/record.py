@@ -3,6 +3,7 @@
     python -m pipeline.claims.record --name shapes --files metrics/shapes.json,plots/shapes/accuracy.json
     python -m pipeline.claims.record --name posenet --study posenet
     python -m pipeline.claims.record --name countclip-table1 --files results/laptop/countclip/table1.json:table1.json
+    python -m pipeline.claims.record --check yes     are recorded numbers what the recorded decisions give?
 
 A file is known to claims by its own path, or by what stands behind the colon. What is kept is small: metrics and tables
 of points, no images or weights; commit the folder. With --study, that study's metrics and tables are kept, all of
@@ -19,15 +20,17 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from pipeline.claims.evidence import PROVENANCE, RECORDED, SCALES, Provenance
+from pipeline.claims.evidence import PROVENANCE, RECORDED, SCALES, Provenance, recorded_runs
 from pipeline.params import PATH, load_params
 from pipeline.stage import COSTS, UserError, costs, run, write_bytes
 
@@ -175,13 +178,33 @@ def _how(kind: str, value: str) -> str:
     return f"set {kind}: {value} in {PATH}, or give --{kind} {value}"
 
 
+def check_all() -> str:
+    """Run every recorded run's own check. Raises UserError with what the first that fails says."""
+    commands = {run.name: run.provenance.check for run in recorded_runs()}
+    checked = {name: command for name, command in commands.items() if command}
+    for name, command in checked.items():
+        found = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True)
+        if found.returncode:
+            raise UserError(f"{name}: {found.stderr.strip().splitlines()[-1]}")
+        print(found.stdout, end="")
+    return f"{len(checked)} of {len(commands)} recorded runs hold decisions, and give their numbers again;"
+
+
 def main(
-    name: str, files: str = "", study: str = "", by: str = "", inputs: str = "", scale: str = "", source: str = ""
+    name: str = "",
+    files: str = "",
+    study: str = "",
+    by: str = "",
+    inputs: str = "",
+    scale: str = "",
+    source: str = "",
+    check: str = "",
 ) -> str:
     """Copy files with where they come from.
 
     Args:
         name: of the folder.
+        check: in place of all else, 'yes': derive recorded numbers again.
         files: paths with commas between, each with ':' and what claims call it, where that is not its path.
         study: instead of files, all of a study's.
         by: how they came about, where not by 'dvc repro'.
@@ -192,6 +215,10 @@ def main(
     Raises:
         UserError: no such file, scale or source; or the files were made with others, or nothing says with which.
     """
+    if check:
+        return check_all()
+    if not name:
+        raise UserError("--name: missing; the folder's name under results/<scale>/")
     params = load_params()
     for kind, value in (("scale", scale), ("source", source)):
         if value and value not in ALLOWED[kind]:
@@ -231,4 +258,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main, name=str, files=str, study=str, by=str, inputs=str, scale=str, source=str)
+    run(main, name=str, files=str, study=str, by=str, inputs=str, scale=str, source=str, check=str)

@@ -178,6 +178,7 @@ def main(keep: str = "", scale: str = "", check: str = "") -> str:
         seconds=float(np.sum([one.provenance.seconds or 0 for one in networks])),
         by="from the decisions of the networks in this folder, each with its own provenance",
         files=files,
+        check=f"python -m pipeline.shapes.recorded --scale {scale} --check yes",
     )
     write_bytes(folder / PROVENANCE, (json.dumps(provenance.model_dump(), indent=1) + "\n").encode())
     return f"{', '.join(numbers['recorded'])}: {numbers.get('needs', 'all networks')};"

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import edit_params
+from conftest import REPOSITORY, edit_params
 
+from pipeline.claims import record
 from pipeline.claims.evidence import UnmeasuredError, measure, recorded_runs
 from pipeline.claims.schema import Measure
 from pipeline.predictions import write_predictions
@@ -48,7 +49,8 @@ def make(network: Network, rightly: int) -> None:
 
 
 @pytest.fixture
-def made(workspace) -> dict[str, Network]:
+def made(workspace, monkeypatch) -> dict[str, Network]:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     workspace(
         densities=DENSITIES,
         **{"shapes.margin_densities": [10], "shapes.margins": [-4, 4], "shapes.runs": [0], "scale": "smoke"},
@@ -96,7 +98,7 @@ def test_all_networks_have_the_numbers_that_the_stage_writes(made):
     assert numbers == json.loads(Path("metrics/shapes.json").read_text())
     for table in ("accuracy", "margins", "bias", "curves"):
         assert read(f"plots.shapes.{table}.json") == json.loads(Path(f"plots/shapes/{table}.json").read_text())
-    assert "are what the decisions give" in recorded.main(check="yes")
+    assert record.main(check="yes").startswith("1 of 1 recorded runs")
 
 
 def test_a_further_run_counts_once_all_networks_have_it(made):
@@ -152,8 +154,11 @@ def test_numbers_that_the_decisions_do_not_give_are_refused_by_name(made):
     numbers = json.loads(path.read_text())
     numbers["lowest"]["accuracy"] += 0.01
     path.write_text(json.dumps(numbers))
-    with pytest.raises(UserError, match=r"metrics.shapes.json: .* do not give metrics/shapes.json.lowest.accuracy"):
+    says = r"metrics.shapes.json: .* do not give metrics/shapes.json.lowest.accuracy"
+    with pytest.raises(UserError, match=says):
         recorded.main(check="yes")
+    with pytest.raises(UserError, match="results/smoke/shapes: error: .*" + says):
+        record.main(check="yes")  # of all recorded runs
 
 
 def test_what_is_not_there_is_said(made):
