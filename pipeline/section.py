@@ -24,6 +24,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Length = Annotated[float, Field(gt=0)]
 Range = Annotated[list[Length], Field(min_length=2, max_length=2), AfterValidator(ascending)]
 Betas = Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+Runs = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(distinct)]
 Densities = Annotated[list[Density], Field(min_length=1), AfterValidator(distinct)]
 
 

@@ -135,7 +135,7 @@ def changed_parameters(repo: Repo) -> dict[str, dict[str, str]]:
         ("scales.smoke.consistency.trials=112", {"collect_trials"}),
         ("scales.smoke.countclip.detector_epochs=2", {"train_detector"}),
         ("countclip.filter.batch_size=2", {"filter_captions"}),
-        ("countclip.training.run=1", {"train_countclip"}),
+        ("countclip.training.lambda_0=2", {"train_countclip"}),
         ("scales.smoke.countclip.pretraining.steps=3", {"pretrain_clip"}),
         ("scales.smoke.countclip.benchmark_per_number=3", {"countbench"}),
         ("scales.smoke.posenet.held_out=2", {"posenet_images"}),

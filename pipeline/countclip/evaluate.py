@@ -1,6 +1,8 @@
 """What CLIP counts, and what it still knows, before and after fine-tuning (countclip, sections 3 and 4).
 
-python -m pipeline.countclip.evaluate
+    python -m pipeline.countclip.evaluate
+
+Numbers are means over the runs of fine-tuning, with 95% intervals over images and runs (pipeline/statistics/intervals).
 """
 
 from __future__ import annotations
@@ -18,28 +20,32 @@ from pipeline import training
 from pipeline.countclip import clip
 from pipeline.countclip.captions import NUMBERS, WORDS
 from pipeline.countclip.counting_set import Benchmark, decode, load_benchmark
-from pipeline.countclip.paths import BENCHMARK, CLASSES, FINETUNED, PLOTS, PREDICTIONS, ZERO_SHOT
+from pipeline.countclip.paths import BENCHMARK, CLASSES, FINETUNED, PLOTS, PREDICTIONS, ZERO_SHOT, run_name
 from pipeline.countclip.samples import record_of
-from pipeline.countclip.scores import accuracy, answers, ask, measures
+from pipeline.countclip.scores import answers, ask, measures
 from pipeline.countclip.shares import FEW_PAIRS, youden
 from pipeline.countclip.tokens import tokenize
 from pipeline.params import load_params
 from pipeline.predictions import write_predictions
 from pipeline.shards import read_shard
 from pipeline.stage import run, write_json
-from pipeline.statistics.intervals import agresti_min
+from pipeline.statistics.intervals import agresti_min, over_runs, share_over_runs
 from pipeline.statistics.tests import mcnemar
 
 BASELINE = "pretrained"
 WITH_INTERVAL = {"": "accuracy", "_low": "low", "_high": "high"}
 
 
-def trials(name: str, benchmark: Benchmark, similarity: Tensor) -> pd.DataFrame:
-    """One row an image: the number that it shows, the one answered, and all nine similarities."""
+def trials(name: str, run: int | None, benchmark: Benchmark, similarity: Tensor) -> pd.DataFrame:
+    """One row an image: the number that it shows, the one answered, and all nine similarities.
+
+    run: of fine-tuning; None for the pre-trained network.
+    """
     answered = answers(similarity)
     rows = pd.DataFrame(
         {
-            "observer": f"clip-{name}",
+            "observer": f"clip-{name}" if run is None else f"clip-{name}-{run_name(run)}",
+            "run": run,
             "condition": "countbench",
             "image": benchmark.keys,
             "category": [WORDS[number] for number in benchmark.numbers],
@@ -54,22 +60,43 @@ def trials(name: str, benchmark: Benchmark, similarity: Tensor) -> pd.DataFrame:
 
 
 def paired(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    """What two networks' right answers [N], bool, to the same images say of their difference.
+    """What right answers before, bool [N], and after fine-tuning, bool [runs, N], to the same images say.
 
-    gained, lost: images; log10_p: of McNemar's exact test, two-sided; change: of the share of right answers, with
-    Agresti and Min's 95% interval.
+    gained, lost: images, mean over runs. log10_p: of McNemar's exact test, two-sided, of the run where it is largest.
+    change: of the share of right answers, with Agresti and Min's interval over images, and Student's over runs.
     """
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    p = mcnemar(gained, lost)
-    low, high = agresti_min(gained, lost, len(before))
+    gained, lost = ((after & ~before).sum(axis=1), (before & ~after).sum(axis=1))
+    bounds = [agresti_min(more, less, len(before)) for more, less in zip(gained, lost, strict=True)]
+    change, low, high = over_runs((gained - lost) / len(before), *np.transpose(bounds))
     return {
-        "gained": gained,
-        "lost": lost,
-        "log10_p": float(np.log10(p)),
-        "change": (gained - lost) / len(before),
+        "gained": float(gained.mean()),
+        "lost": float(lost.mean()),
+        "log10_p": max(float(np.log10(mcnemar(*counts))) for counts in zip(gained, lost, strict=True)),
+        "change": change,
         "change_low": low,
         "change_high": high,
     }
+
+
+def shares(values: np.ndarray, name: str = "accuracy", ends: tuple[str, str] = ("low", "high")) -> dict:
+    """A share of bool [runs, images], with its interval and what each run has."""
+    share, low, high = share_over_runs(values.astype(float))
+    return {name: share, ends[0]: low, ends[1]: high, f"{name}_by_run": values.mean(axis=1).tolist()}
+
+
+def of_number(number: int, runs: list[pd.DataFrame]) -> dict:
+    """Precision, recall and F1 of a number, means over runs that have them, each run's, and Youden's J."""
+    found = [measures(these["number"], these["answered"])["by_class"][str(number)] for these in runs]
+    row: dict = {"number": number, "images": found[0]["images"]}
+    for name in ("precision", "recall", "f1"):
+        row[f"{name}_by_run"] = [one[name] for one in found]
+        known = [value for value in row[f"{name}_by_run"] if value is not None]
+        row[name] = float(np.mean(known)) if known else None
+    of_runs = [youden((t["number"] == number).to_numpy(), (t["answered"] == number).to_numpy()) for t in runs]
+    if None in of_runs[0].values():
+        return row | of_runs[0]
+    names = list(of_runs[0])
+    return row | dict(zip(names, over_runs(*([one[name] for one in of_runs] for name in names)), strict=True))
 
 
 @torch.no_grad()
@@ -109,37 +136,44 @@ def main() -> str:
     pixels, right = decode(named, size), [record_of(sample)["class"] for sample in named]
 
     model.to(device)
+    runs = [FINETUNED / run_name(number) for number in params.countclip.runs]
+    kinds = [path.stem for path in sorted(runs[0].glob("*.safetensors"))]
     rows: list[dict] = []
     by_number: list[dict] = []
-    correct: dict[str, np.ndarray] = {}
+    correct: dict[str, np.ndarray] = {}  # by weights: bool [runs, images]
     classified: dict[str, np.ndarray] = {}
-    for name in [BASELINE, *sorted(path.stem for path in FINETUNED.glob("*.safetensors"))]:
-        if name != BASELINE:
-            training.load_weights(FINETUNED / f"{name}.safetensors", model)
-        these = trials(name, benchmark, ask(model, benchmark.pixels, benchmark.ids, precision))
+    for name in [BASELINE, *kinds]:
+        tables, named_right = [], []
+        for number in [None] if name == BASELINE else params.countclip.runs:
+            if number is not None:
+                training.load_weights(FINETUNED / run_name(number) / f"{name}.safetensors", model)
+            tables.append(trials(name, number, benchmark, ask(model, benchmark.pixels, benchmark.ids, precision)))
+            if classes:
+                with training.autocast(precision, device):
+                    named_right.append(named_rightly(model, pixels, **classes, right=right))
+        these = pd.concat(tables, ignore_index=True)
         write_predictions(PREDICTIONS / f"{name}.parquet", these)
         write_json(PLOTS / "confusion" / f"{name}.json", these[["number", "answered"]].to_dict("records"))
-        found = measures(these["number"], these["answered"])
-        by_number += [
+        by_number += [{"weights": name, **of_number(number, tables)} for number in NUMBERS]
+        correct[name] = np.stack([table["correct"] for table in tables])
+        answered = np.stack([table["answered"] for table in tables])
+        rows.append(
             {
                 "weights": name,
-                "number": number,
-                **found["by_class"][str(number)],
-                **youden((these["number"] == number).to_numpy(), (these["answered"] == number).to_numpy()),
+                "images": len(benchmark.keys),
+                "runs": len(tables),
+                **shares(correct[name]),
+                "mean_absolute_deviation": float(np.abs(answered - benchmark.numbers).mean()),
+                **shares(answered >= FEW_PAIRS, "answered_7_to_10", ("answered_7_to_10_low", "answered_7_to_10_high")),
+                **paired(correct[BASELINE][0], correct[name]),
             }
-            for number in NUMBERS
-        ]
-        measured = {key: found[key] for key in ("images", "accuracy", "low", "high", "mean_absolute_deviation")}
-        correct[name] = these["correct"].to_numpy()
-        rare = accuracy(int((these["answered"] >= FEW_PAIRS).sum()), len(these))
-        measured |= {f"answered_7_to_10{end}": rare[key] for end, key in WITH_INTERVAL.items()}
-        rows.append({"weights": name, **measured, **paired(correct[BASELINE], correct[name])})
+        )
         if classes:
-            with training.autocast(precision, device):
-                classified[name] = named_rightly(model, pixels, **classes, right=right)
+            classified[name] = np.stack(named_right)
             rows[-1]["zero_shot"] = {
-                **accuracy(int(classified[name].sum()), len(right)),
-                **paired(classified[BASELINE], classified[name]),
+                "images": len(right),
+                **shares(classified[name]),
+                **paired(classified[BASELINE][0], classified[name]),
             }
     write_json(PLOTS / "by_number.json", by_number)
     write_json(PLOTS / "measures.json", rows)
@@ -158,7 +192,7 @@ def main() -> str:
     }
     write_json("metrics/countclip.json", headline)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
-    return f"{len(benchmark.keys):,} images; {listed};"
+    return f"{len(benchmark.keys):,} images, {len(runs)} runs; {listed};"
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.countclip.captions import NUMBERS
 from pipeline.countclip.drawing import READINGS, draw_matrices, heat
-from pipeline.countclip.paths import PLOTS
+from pipeline.countclip.paths import PLOTS, run_name
 from pipeline.countclip.published import PRETRAINED, Configuration, matrix_of, read_answers
 from pipeline.figures import COLOURS, figure
 from pipeline.params import load_params
@@ -53,7 +54,7 @@ def beside_published(path: Path, configuration: Configuration) -> None:
 
 
 def confusion(path: Path) -> None:
-    """A row a model: counts of images, and shares of those that show a number."""
+    """A row a model: counts of images, in all runs together, and shares of those that show a number."""
     names = [name for name in TITLES if answers_file(name).exists()]
     with figure(path, nrows=2, ncols=len(names), figsize=(4.1 * len(names), 8.2), squeeze=False) as (_, axes):
         for column, name in zip(axes.T, names, strict=True):
@@ -66,32 +67,42 @@ def confusion(path: Path) -> None:
 
 
 def by_number(path: Path) -> None:
-    """Precision, recall and F1 of each number."""
+    """Precision, recall and F1 of each number: means of the runs of fine-tuning, and each run as a point."""
     rows = pd.DataFrame(json.loads((PLOTS / "by_number.json").read_text()))
     with figure(path, ncols=3, figsize=(12, 3.4), sharey=True) as (_, axes):
         for ax, measure in zip(axes, ("recall", "precision", "f1"), strict=True):
             for colour, name in zip(COLOURS, [n for n in TITLES if n in set(rows["weights"])], strict=False):
                 these = rows[rows["weights"] == name]
-                ax.plot(these["number"], these[measure].astype(float), "o-", color=colour, label=TITLES[name])
+                ax.plot(these["number"], these[measure].astype(float), "-", color=colour, label=TITLES[name])
+                points = these[["number", f"{measure}_by_run"]].explode(f"{measure}_by_run").dropna()
+                ax.plot(points["number"], points[f"{measure}_by_run"], ".", color=colour, alpha=0.6)
             ax.axhline(1 / len(NUMBERS), color="0.5", lw=0.8, ls="--")
             ax.set(xlabel="number", title=measure, xticks=NUMBERS, ylim=(0, 1.02))
         axes[0].legend(fontsize=7.5)
         axes[0].text(NUMBERS[-1], 1 / len(NUMBERS) + 0.015, "chance", fontsize=7, ha="right", color="0.4")
 
 
-def training(path: Path) -> None:
-    """Both losses over the steps, accuracies over the epochs."""
-    curve = pd.read_csv(PLOTS / "training.csv")
-    epochs = pd.read_json(PLOTS / "epochs.json")
+def training(path: Path, runs: list[int]) -> None:
+    """Both losses over the steps, accuracies over the epochs: thin each run, thick their mean."""
+    files = [run_name(run) for run in runs]
+    curves = pd.concat(pd.read_csv(PLOTS / f"training/{name}.csv").assign(run=name) for name in files)
+    epochs = pd.concat(pd.read_json(PLOTS / f"epochs/{name}.json").assign(run=name) for name in files)
+
+    def lines(ax: Axes, table: pd.DataFrame, x: str, y: str, colour: str, label: str) -> None:
+        for _, one in table.groupby("run"):
+            ax.plot(one[x], one[y], color=colour, lw=0.6, alpha=0.6)
+        mean = table.groupby(x)[y].mean()
+        ax.plot(mean.index, mean, color=colour, lw=1.8, label=label)
+
     with figure(path, ncols=2, figsize=(9, 3.3)) as (_, (left, right)):
         for colour, name, label in ((COLOURS[0], "clip", "L_CLIP"), (COLOURS[1], "count", "lambda L_count")):
-            left.plot(curve["step"], curve[name], color=colour, label=label)
+            lines(left, curves, "step", name, colour, label)
         left.set(xlabel="step", ylabel="loss (nats)", ylim=(0, None))
         left.legend()
         labels = {"countbench": "CountBench", "held_out": "held-out pairs, mean over numbers"}
         for colour, (name, label) in zip(COLOURS, labels.items(), strict=False):
             if epochs[name].notna().any():
-                right.plot(epochs["epoch"], epochs[name], "o-", color=colour, label=label)
+                lines(right, epochs, "epoch", name, colour, label)
         right.axhline(1 / len(NUMBERS), color="0.5", lw=0.8, ls="--", label="chance")
         right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, None))
         right.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -105,7 +116,7 @@ def main() -> str:
     confusion(PLOTS / "confusion.png")
     beside_published(PLOTS / "beside_published.png", configuration)
     by_number(PLOTS / "by_number.png")
-    training(PLOTS / "training.png")
+    training(PLOTS / "training.png", params.countclip.runs)
     return "4 figures"
 
 

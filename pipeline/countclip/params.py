@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.section import Betas, Probability, Section
+from pipeline.section import Betas, Probability, Runs, Section
 
 
 class Pool(Section):
@@ -46,7 +46,6 @@ class Counting(Section):
     count_logit_scale: Annotated[float, Field(gt=0)]
     betas: Betas
     others: Literal["without_number", "all"]
-    run: Annotated[int, Field(ge=0)]
 
 
 class CountClip(Section):
@@ -56,6 +55,7 @@ class CountClip(Section):
     detector: DetectorTraining
     filter: Filter
     training: Counting
+    runs: Runs
 
 
 class Pretraining(Section):

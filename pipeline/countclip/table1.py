@@ -94,7 +94,7 @@ def run_missing(wanted: list[tuple[Configuration, int]], minutes: float = math.i
         [
             Experiment(
                 experiment(configuration, number),
-                (*configuration.settings, f"countclip.training.run={number}"),
+                (*configuration.settings, f"countclip.runs=[{number}]"),
                 "evaluate_countclip",
             )
             for configuration, number in wanted

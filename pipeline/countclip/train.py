@@ -1,11 +1,12 @@
 """Teach CLIP to count: L = L_CLIP + lambda L_count (countclip, sections 2.2 to 2.4).
 
     python -m pipeline.countclip.train
+    python -m pipeline.countclip.train --run 1     # other batches and counterfactuals, all else equal
     torchrun --nproc-per-node 8 -m pipeline.countclip.train     # each process takes its share of every batch
 
 As published (`scale: paper`): batches of 5 with 1 counting pair, 10 epochs of the counting set, learning rate 5e-6,
 warmed up over half of the steps. The document names no optimiser: Adam, its betas, its weight decay of 0.2 and its
-eps of 5e-6 at that scale are of the authors' code. After torchrun, `dvc commit train_countclip`.
+eps of 5e-6 at that scale are of the authors' code. After torchrun, `dvc commit train_countclip@0`.
 
 Weights are kept of the last epoch, of the one that is best on the benchmark ('early stopping' in Table 1: the
 maximum is chosen on the test set, so it is no estimate of accuracy), and of the one that is best on counting
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline import training
+from pipeline import stage, training
 from pipeline.countclip import clip
 from pipeline.countclip.counting_set import (
     Batch,
@@ -39,11 +40,11 @@ from pipeline.countclip.counting_set import (
 )
 from pipeline.countclip.losses import balanced_lambda, clip_loss, count_loss
 from pipeline.countclip.params import Counting, CountingAtScale
-from pipeline.countclip.paths import BENCHMARK, FILTERED, FINETUNED, METRICS, PLOTS, PRETRAINED
+from pipeline.countclip.paths import BENCHMARK, FILTERED, FINETUNED, METRICS, PLOTS, PRETRAINED, run_name
 from pipeline.countclip.scores import answers, ask
 from pipeline.distributed import leads, processes
 from pipeline.params import load_params
-from pipeline.stage import replacing, run, write_bytes, write_json
+from pipeline.stage import replacing, write_bytes, write_json
 
 CHOICES = {"best": "countbench", "held_out": "held_out"}  # weights that are kept beside the last, by what chooses them
 
@@ -104,15 +105,15 @@ def adam(model: nn.Module, scale: CountingAtScale, settings: Counting) -> torch.
     )
 
 
-def main() -> str:
+def main(run: int = 0) -> str:
     with processes() as (rank, world):
-        return train(rank, world)
+        return train(run, rank, world)
 
 
-def train(rank: int, world: int) -> str:
+def train(run: int, rank: int, world: int) -> str:
     params = load_params()
     settings, scale, choice = params.countclip.training, params.at_scale.countclip.training, params.inputs.clip
-    name = f"countclip/training/run-{settings.run}"
+    name, files = f"countclip/training/run-{run}", run_name(run)
     training.configure(params.seed, name, params.threads)
     device = training.device()
 
@@ -156,7 +157,7 @@ def train(rank: int, world: int) -> str:
         return values
 
     checkpoint = training.Checkpoint(
-        stage="countclip.train",
+        stage=f"countclip.train.{files}",
         settings=[params.seed, params.threads, params.lambda_, params.source, world, settings, scale, choice],
         inputs=[
             BENCHMARK,
@@ -191,20 +192,21 @@ def train(rank: int, world: int) -> str:
     unmeasured = dict.fromkeys(CHOICES.values())  # where no pairs are held out; `dvc plots` asks for the key
     epochs = [{"epoch": n, **unmeasured, **values} for n, values in enumerate(history.evaluations, start=1)]
     if leads():
-        training.save_weights(FINETUNED / "last.safetensors", model)
+        training.save_weights(FINETUNED / files / "last.safetensors", model)
         for kept in best:
-            with replacing(FINETUNED / f"{kept}.safetensors") as partial:
+            with replacing(FINETUNED / files / f"{kept}.safetensors") as partial:
                 shutil.copyfile(checkpoint.beside(f"{kept}.safetensors"), partial)
-        write_bytes(PLOTS / "training.csv", training.learning_curve(history.steps).to_csv(index=False).encode())
-        write_json(PLOTS / "epochs.json", epochs)
+        curve = training.learning_curve(history.steps)
+        write_bytes(PLOTS / f"training/{files}.csv", curve.to_csv(index=False).encode())
+        write_json(PLOTS / f"epochs/{files}.json", epochs)
         classes = [{"number": n, "pairs": pairs, "lambda": weight_of[n]} for n, pairs in found.items()]
-        write_json(PLOTS / "lambda.json", classes)
+        write_json(PLOTS / f"lambda/{files}.json", classes)
         best_epoch = {
             kept: next(epoch["epoch"] for epoch in epochs if epoch[CHOICES[kept]] == value)
             for kept, value in best.items()
         }
         metrics = {"steps": steps, "best_epoch": best_epoch, "pairs_beside_counting": outcomes}
-        write_json(METRICS / "training.json", metrics)
+        write_json(METRICS / f"training/{files}.json", metrics)
         checkpoint.discard()
     return f"{steps:,} steps of {scale.batch_size} pairs, accuracy {epochs[-1]['countbench']:.3f},"
 
@@ -224,4 +226,4 @@ class Kept:
 
 
 if __name__ == "__main__":
-    run(main)
+    stage.run(main, run=int)

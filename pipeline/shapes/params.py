@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.section import Densities, Density, Probability, Range, Section, Training, ascending, distinct
+from pipeline.section import Densities, Density, Probability, Range, Runs, Section, Training, ascending, distinct
 
 ARCHITECTURE = "resnet18"  # the paper's
 Grey = Annotated[int, Field(ge=0, le=255)]
@@ -28,9 +28,6 @@ class Scene(Section):
     background: Grey
     grey: GreyRange
     overlap: bool
-
-
-Runs = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(distinct)]
 
 
 class Variants(Section):

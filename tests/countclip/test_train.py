@@ -18,9 +18,11 @@ import safetensors.torch
 import torch
 from conftest import REPOSITORY, assert_one_line_error, digests, edit_params, run_killed, stage_environment
 
-from pipeline.countclip.paths import FINETUNED, PRETRAINED
+from pipeline.countclip.paths import FINETUNED, PRETRAINED, run_name
 from pipeline.countclip.train import adam, balanced_accuracy, learning_rate_factor, losses
 from pipeline.params import load_params
+
+FIRST = FINETUNED / run_name(0)
 
 
 def test_the_schedule_by_hand():
@@ -78,21 +80,21 @@ def test_accuracy_of_uneven_pairs():
 def test_weights_metrics_and_curves_are_there(prepared, run_stage):
     result = run_stage("countclip.train")
     assert result.returncode == 0, result.stderr
-    metrics = json.loads(Path("metrics/countclip/training.json").read_text())
-    classes = pd.read_json("plots/countclip/lambda.json")
+    metrics = json.loads(Path("metrics/countclip/training/run0.json").read_text())
+    classes = pd.read_json("plots/countclip/lambda/run0.json")
     assert classes["number"].tolist() == list(range(2, 11))
     assert (classes["lambda"] == 1).all()
     pairs = classes["pairs"].sum()
-    epochs = json.loads(Path("plots/countclip/epochs.json").read_text())
+    epochs = json.loads(Path("plots/countclip/epochs/run0.json").read_text())
     assert metrics["steps"] == 2 * (pairs // 2)
     assert [row["epoch"] for row in epochs] == [1, 2]
     best = max(row["countbench"] for row in epochs)
     assert epochs[metrics["best_epoch"]["best"] - 1]["countbench"] == best
-    curve = pd.read_csv("plots/countclip/training.csv")
+    curve = pd.read_csv("plots/countclip/training/run0.csv")
     assert curve["loss"].to_numpy() == pytest.approx((curve["clip"] + curve["count"]).to_numpy(), abs=3e-6)
 
     before = safetensors.torch.load_file(PRETRAINED)
-    after = {path.stem: safetensors.torch.load_file(path) for path in FINETUNED.glob("*.safetensors")}
+    after = {path.stem: safetensors.torch.load_file(path) for path in FIRST.glob("*.safetensors")}
     assert {"last", "best"} <= after.keys()
     assert after["last"].keys() == before.keys()
     assert not torch.equal(after["last"]["visual.conv1.weight"], before["visual.conv1.weight"])
@@ -106,7 +108,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(prepared, run_stage)
     edit_params(prepared / "params.yaml", {"scales.smoke.countclip.training.epochs": 6})
     assert run_stage("countclip.train").returncode == 0
     undisturbed = digests(prepared)
-    for name in ("models/countclip/finetuned", "plots/countclip", "metrics/countclip/training.json"):
+    for name in ("models/countclip/finetuned", "plots/countclip", "metrics/countclip/training"):
         shutil.rmtree(name, ignore_errors=True)
         Path(name).unlink(missing_ok=True)
     moments = random.Random(0)
@@ -124,23 +126,23 @@ def test_two_processes_give_the_weights_of_one(prepared, run_stage):
     training = {"batch_size": 6, "counting_pairs": 2, "learning_rate": 1e-4}
     edit_params(prepared / "params.yaml", {f"scales.smoke.countclip.training.{k}": v for k, v in training.items()})
     assert run_stage("countclip.train").returncode == 0
-    alone = safetensors.torch.load_file(FINETUNED / "last.safetensors")
-    curve = pd.read_csv("plots/countclip/training.csv")
+    alone = safetensors.torch.load_file(FIRST / "last.safetensors")
+    curve = pd.read_csv("plots/countclip/training/run0.csv")
     shutil.rmtree(FINETUNED)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     result = subprocess.run(
         [*command, "-m", "pipeline.countclip.train"], env=stage_environment(), capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.count("countclip.train: ") == 1  # one of them speaks
-    together = safetensors.torch.load_file(FINETUNED / "last.safetensors")
+    assert result.stdout.count("countclip.train 0: ") == 1  # one of them speaks
+    together = safetensors.torch.load_file(FIRST / "last.safetensors")
     start = safetensors.torch.load_file(PRETRAINED)
     moved = max((alone[name] - start[name]).abs().max().item() for name in alone)
     assert moved > 0
     for name, tensor in alone.items():
         # Adam divides by the gradient's size: where that is next to nothing, so is what its sign rests on
         assert (together[name] - tensor).float().abs().mean().item() < 0.02 * moved, name
-    np.testing.assert_allclose(pd.read_csv("plots/countclip/training.csv")["clip"], curve["clip"], atol=2e-3)
+    np.testing.assert_allclose(pd.read_csv("plots/countclip/training/run0.csv")["clip"], curve["clip"], atol=2e-3)
 
 
 @pytest.mark.slow
@@ -190,16 +192,17 @@ def test_the_published_model_trains_and_is_asked(prepared, run_stage):
             "scales.smoke.countclip.training.epochs": 1,
             "scales.smoke.countclip.training.counting_pairs": 4,
             "countclip.training.counterfactuals": "all",
+            "countclip.runs": [0],
             "scales.smoke.countclip.training.held_out": 0,
         },
     )
     result = run_stage("countclip.train", CHECKPOINT_SECONDS="600")
     assert result.returncode == 0, result.stderr
-    trained = safetensors.torch.load_file(FINETUNED / "last.safetensors")
+    trained = safetensors.torch.load_file(FIRST / "last.safetensors")
     theirs = open_clip.create_model("ViT-B-32-quickgelu").state_dict()
     assert {name: tensor.shape for name, tensor in trained.items()} == {n: t.shape for n, t in theirs.items()}
-    assert not (FINETUNED / "held_out.safetensors").exists()
-    assert [epoch["held_out"] for epoch in json.loads(Path("plots/countclip/epochs.json").read_text())] == [None]
+    assert not (FIRST / "held_out.safetensors").exists()
+    assert [epoch["held_out"] for epoch in json.loads(Path("plots/countclip/epochs/run0.json").read_text())] == [None]
     for stage in ("evaluate", "figures_countbench"):
         result = run_stage(f"countclip.{stage}")
         assert result.returncode == 0, result.stderr
