@@ -28,6 +28,7 @@ FROM_TRAINING = {
     "evaluate_shapes",
     "renormalise_shapes",
     "evaluate_normalisation",
+    "boundary_path",
     "figures_shapes",
     "consistency_counters",
     "figures_consistency",
@@ -88,6 +89,7 @@ def test_figures_are_pictures(reproduced):
         "psychometric.png",
         "bias.png",
         "normalisation.png",
+        "epochs.png",
     }
     for name in names:
         pixels = matplotlib.image.imread(reproduced / "plots/shapes" / name)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from pyarrow import ArrowInvalid
 from scipy.stats import pearsonr
 
 from pipeline.params import Params, load_params
-from pipeline.shapes.epochs import READINGS
 from pipeline.shapes.figures_boundary import draw
 from pipeline.shapes.paths import DATA, METRICS, PLOTS, Network, observer, split_name
-from pipeline.shapes.snapshot import AS_KEY, OWN, changes, levels, snapshot
+from pipeline.shapes.snapshot import AS_KEY, OWN, READINGS, changes, levels, snapshot
 from pipeline.stage import UserError, run, write_json
 from pipeline.statistics.psychometric import FLAT, maximise
 
@@ -53,9 +53,14 @@ def read_record(network: Network) -> pd.DataFrame:
     set: 'own test set', or the density of a margin set, such as 'density-10'.
 
     Raises:
-        UserError: the file lacks a column.
+        UserError: the file is not whole, or lacks a column.
     """
-    table = pd.read_parquet(network.epochs)
+    try:
+        table = pd.read_parquet(network.epochs)
+    except ArrowInvalid as error:
+        raise UserError(
+            f"{network.epochs}: not a whole Parquet file ({error}); delete it and run 'dvc repro'"
+        ) from None
     if missing := [name for name in COLUMNS if name not in table]:
         raise UserError(
             f"{network.epochs}: lacks the columns {missing}; has {list(table)}; run 'dvc repro train_resnet'"

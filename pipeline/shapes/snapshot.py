@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipeline.shapes.epochs import AS_SAVED, RE_ESTIMATED
 from pipeline.statistics.intervals import Interval, jackknifed, over_networks
 
+AS_SAVED, RE_ESTIMATED = READINGS = ("as saved", "re-estimated")  # as pipeline/shapes/epochs.py, which loads torch
 OWN = "own test set"
 AS_KEY = {AS_SAVED: "as_saved", RE_ESTIMATED: "re_estimated"}  # a reading as a key of metrics
 FEWEST_EPOCHS, FEWEST_NETWORKS = 4, 3
