@@ -19,7 +19,7 @@ from scipy.stats import pearsonr
 from pipeline.params import Params, load_params
 from pipeline.shapes.figures_boundary import draw
 from pipeline.shapes.paths import DATA, METRICS, PLOTS, Network, observer, split_name
-from pipeline.shapes.snapshot import AS_KEY, OWN, READINGS, changes, levels, snapshot
+from pipeline.shapes.snapshot import AS_KEY, OWN, READINGS, changes, levels, snapshot, undefined_at_the_end
 from pipeline.stage import UserError, run, write_json
 from pipeline.statistics.psychometric import FLAT, maximise
 
@@ -112,12 +112,12 @@ MEASURES = {"circle": share_of_circle, "pse": equality}
 def path(network: Network, params: Params) -> pd.DataFrame:
     """A row an epoch, reading and set: network (density), run, images, accuracy and circle (0..1), pse (shapes).
 
-    circle_even, circle_odd, pse_even, pse_odd: of every other image of a margin, and of the rest.
+    circle_even, circle_odd, pse_even, pse_odd: of every other image in the order of margins, and of the rest.
     """
     rows = []
     for (epoch, reading, of), answers in read_record(network).groupby(["epoch", "reading", "set"]):
-        even = answers["margin"].groupby(answers["margin"]).cumcount() % 2 == 0  # as many of each margin
-        halves = {"even": answers[even], "odd": answers[~even]}
+        ordered = answers.sort_values("margin", kind="stable")  # so that both halves have the same margins, nearly
+        halves = {"even": ordered.iloc[::2], "odd": ordered.iloc[1::2]}
         rows.append(
             {
                 "network": network.density,
@@ -142,6 +142,7 @@ def summary(paths: pd.DataFrame, found: dict[str, list[Network]]) -> dict:
         "missing": [network.name for network in found["missing"]],
         "epochs": int(paths["epoch"].max()),
         **{AS_KEY[reading]: levels(paths, reading) for reading in READINGS},
+        "undefined_at_the_end": undefined_at_the_end(paths),
         "change": changes(paths),
         "snapshot": {AS_KEY[reading]: snapshot(paths, reading) for reading in READINGS},
     }

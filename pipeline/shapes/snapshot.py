@@ -69,6 +69,13 @@ def changes(paths: pd.DataFrame) -> dict[str, Interval]:
     }
 
 
+def undefined_at_the_end(paths: pd.DataFrame) -> dict[str, int]:
+    """Of how many runs the point of subjective equality on the own test set is undefined, in each reading; of all."""
+    ends = {reading: measures(at_the_end(paths, reading))["pse_size"] for reading in READINGS}
+    counts = {AS_KEY[reading]: int(sizes.isna().sum()) for reading, sizes in ends.items()}
+    return {**counts, "of": len(ends[AS_SAVED])}
+
+
 def moves(saved: pd.DataFrame, anew: pd.DataFrame, name: str) -> pd.Series:
     """How far a measure moved in one half of the images, towards where it moved in the other; mean of both ways.
 
@@ -106,7 +113,7 @@ def variation(rows: pd.DataFrame) -> dict[str, dict]:
     sd_of_epochs: standard deviation over the last half of epochs of a run. sd_of_runs: over runs, after the last epoch;
     it holds the epochs' too, for each run ends at some moment. epochs_share: of the variance of both, the epochs',
     all networks together; Student's interval by the jackknife over networks. Null, with a reason, where it cannot be
-    had. Both hold the noise of the images, which are the same in every epoch and run.
+    had. Every epoch and run has the same images; which of them flip by chance counts as the epochs'.
     """
     found = {key: variances(part) for key, part in rows.groupby(["network", "set"])}
     table = pd.DataFrame.from_dict(found, orient="index", columns=["epochs", "runs", "last"])

@@ -161,6 +161,8 @@ def test_the_stage_says_which_networks_are_there(workspace, run_stage):
     assert found["re_estimated"]["far_from_half"]["mean"] == 0
     assert found["as_saved"]["pse_size"]["mean"] == pytest.approx(4.5, abs=0.1)
     assert found["change"]["pse_size"]["mean"] == pytest.approx(-4, abs=0.2)
+    assert found["undefined_at_the_end"] == {"as_saved": 0, "re_estimated": 0, "of": 1}
+    assert found["change"]["pse_moves"]["mean"] == pytest.approx(4, abs=1)  # each half has every other margin
     assert found["snapshot"]["as_saved"]["own_test_set"]["sd_of_epochs"]["reason"] == "2 epochs; 4 are needed"
     assert (folder / "plots/shapes/epochs.png").stat().st_size > 10_000
     (folder / Network(10).epochs).write_bytes(b"half a file")
