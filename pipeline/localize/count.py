@@ -1,6 +1,6 @@
 """Put one counter before every test set and all margin sets, and record what it found and what it makes of it.
 
-    python -m pipeline.localize.count --counter ssd
+    python -m pipeline.localize.count --counter ssd --run 1
 
 It answers 'circle' where it counted more circles than squares; a tie is a square, as in the shapes study.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 import safetensors.numpy
 from tqdm import tqdm
 
-from pipeline import training
+from pipeline import stage, training
 from pipeline.localize.counter import Counter
 from pipeline.localize.counters import build, count, find
 from pipeline.localize.detection import Detector
@@ -24,6 +24,7 @@ from pipeline.localize.paths import (
     counted_path,
     margin_name,
     masks_path,
+    run_name,
     test_name,
     training_metrics,
     weights_path,
@@ -32,7 +33,7 @@ from pipeline.localize.scenes import KINDS, Scenes, load
 from pipeline.localize.segmentation import Segmenter, components, overlap
 from pipeline.params import Params, load_params
 from pipeline.predictions import write_predictions
-from pipeline.stage import run, write_bytes
+from pipeline.stage import write_bytes
 
 SHOWN = 4  # images of each test set
 
@@ -45,7 +46,7 @@ def conditions(params: Params) -> dict[str, int | None]:
     return tests | dict.fromkeys(margins)
 
 
-def trials(name: str, condition: str, scenes: Scenes, counted: np.ndarray, target: str) -> pd.DataFrame:
+def trials(counter: str, run: int, condition: str, scenes: Scenes, counted: np.ndarray, target: str) -> pd.DataFrame:
     """One row an image. counted: squares and circles [N, 2]. A tie's category is 'square' where `target` is 'hard'."""
     squares, circles = scenes.counts.T
     margins = circles - squares
@@ -54,13 +55,14 @@ def trials(name: str, condition: str, scenes: Scenes, counted: np.ndarray, targe
     response = np.where(counted[:, 1] > counted[:, 0], KINDS[1], KINDS[0])
     rows = pd.DataFrame(
         {
-            "observer": name,
+            "observer": run_name(counter, run),
             "condition": condition,
             "image": scenes.keys,
             "category": category,
             "response": response,
             "correct": pd.array(category == response, dtype="boolean").copy(),
-            "counter": name,
+            "counter": counter,
+            "run": run,
             "circles": circles,
             "squares": squares,
             "counted_circles": counted[:, 1],
@@ -92,36 +94,38 @@ def boxes(condition: str, scenes: Scenes, found: list) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).assign(condition=condition)
 
 
-def main(counter: str) -> str:
+def main(counter: str, run: int = 0) -> str:
     params = load_params()
     training.configure(params.seed, "localize/count", params.threads)
     device = training.device()
     network = build(counter, params)
-    training.load_weights(weights_path(counter), network)
+    training.load_weights(weights_path(counter, run), network)
     network.to(device)
-    threshold = json.loads(training_metrics(counter).read_text())["threshold"]
+    threshold = json.loads(training_metrics(counter, run).read_text())["threshold"]
 
     answers, places, masks = [], [], {}
-    for condition, most in tqdm(conditions(params).items(), f"localize/count {counter}", disable=None, leave=False):
+    for condition, most in tqdm(
+        conditions(params).items(), f"localize/count {run_name(counter, run)}", disable=None, leave=False
+    ):
         scenes = load(condition, params.shapes.scene.canvas, most)
         with training.autocast(params.precision, device):
             found = find(network, scenes, device)
-        rows = trials(counter, condition, scenes, count(network, found, threshold), params.shapes.target)
+        rows = trials(counter, run, condition, scenes, count(network, found, threshold), params.shapes.target)
         answers.append(rows.assign(**beside(network, scenes, found)))
         if isinstance(network, Detector) and condition.startswith("test/"):
             places.append(boxes(condition, scenes, found))
         if isinstance(network, Segmenter) and condition.startswith("test/"):
             masks[condition] = np.stack(found[:SHOWN])
     table = pd.concat(answers, ignore_index=True)
-    write_predictions(counted_path(counter), table)
+    write_predictions(counted_path(counter, run), table)
     if places:
         buffer = io.BytesIO()
         pd.concat(places, ignore_index=True).to_parquet(buffer, compression="zstd", index=False)
-        write_bytes(boxes_path(counter), buffer.getvalue())
+        write_bytes(boxes_path(counter, run), buffer.getvalue())
     if masks:
-        write_bytes(masks_path(counter), safetensors.numpy.save(masks))
-    return f"{len(table):,} images counted by {counter}"
+        write_bytes(masks_path(counter, run), safetensors.numpy.save(masks))
+    return f"{len(table):,} images counted by {run_name(counter, run)}"
 
 
 if __name__ == "__main__":
-    run(main, counter=str)
+    stage.run(main, counter=str, run=int)

@@ -17,6 +17,7 @@ class Localize(Section):
 
     density: Density
     counters: Annotated[list[Method], Field(min_length=1), AfterValidator(distinct)]
+    runs: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(distinct)]
     anchors: Annotated[list[Fraction], Field(min_length=3, max_length=3)]
     aspect_ratios: Annotated[list[Length], AfterValidator(distinct)]
     explained: Densities

@@ -18,53 +18,61 @@ CLASSIFY = "classify"  # the shapes study's own network of that density, among t
 TRUE_MASK = "true mask"  # what counting components would give if every pixel were named rightly
 
 
-def weights_path(counter: str) -> Path:
-    return Path(f"models/localize/{counter}.safetensors")
+def run_name(observer: str, run: int = 0) -> str:
+    """Name of one training run of an observer, e.g. 'ssd-run0'."""
+    return f"{observer}-run{run}"
 
 
-def curve_path(counter: str) -> Path:
-    return PLOTS / f"training/{counter}.csv"
+def weights_path(counter: str, run: int = 0) -> Path:
+    return Path(f"models/localize/{run_name(counter, run)}.safetensors")
 
 
-def training_metrics(counter: str) -> Path:
-    return METRICS / f"training/{counter}.json"
+def curve_path(counter: str, run: int = 0) -> Path:
+    return PLOTS / f"training/{run_name(counter, run)}.csv"
 
 
-def counted_path(counter: str) -> Path:
+def training_metrics(counter: str, run: int = 0) -> Path:
+    return METRICS / f"training/{run_name(counter, run)}.json"
+
+
+def counted_path(counter: str, run: int = 0) -> Path:
     """What a counter answered, one row an image."""
-    return DATA / f"counted/{counter}/answers.parquet"
+    return DATA / f"counted/{run_name(counter, run)}/answers.parquet"
 
 
-def boxes_path(counter: str) -> Path:
+def boxes_path(counter: str, run: int = 0) -> Path:
     """Every box that a detector found in the test sets."""
-    return DATA / f"counted/{counter}/boxes.parquet"
+    return DATA / f"counted/{run_name(counter, run)}/boxes.parquet"
 
 
-def masks_path(counter: str) -> Path:
+def masks_path(counter: str, run: int = 0) -> Path:
     """What a segmenter named the pixels of the first images of each test set, for the figures."""
-    return DATA / f"counted/{counter}/masks.safetensors"
+    return DATA / f"counted/{run_name(counter, run)}/masks.safetensors"
 
 
-def predictions_path(observer: str) -> Path:
+def predictions_path(observer: str, run: int = 0) -> Path:
     """The answers of all that are compared, for the study of error consistency too."""
-    return DATA / f"predictions/{observer}.parquet"
+    return DATA / f"predictions/{run_name(observer, run)}.parquet"
 
 
 def network_of(density: int) -> str:
-    """The shapes study's network of a density, in its first training run."""
+    """The shapes study's network of a density, whatever the training run."""
     return f"M{density}"
 
 
 def network_weights(density: int) -> Path:
-    return Path(f"models/shapes/paper/{network_of(density)}-run0.safetensors")
+    """Its weights in training run 0."""
+    return Path(f"models/shapes/paper/{run_name(network_of(density))}.safetensors")
 
 
-def network_decisions(density: int) -> Path:
-    return SHAPES / f"decisions/paper/{network_of(density)}-run0.parquet"
+def network_predictions(density: int, run: int) -> Path:
+    """Its decisions in one training run, among those of all networks that params.yaml names."""
+    return SHAPES / f"predictions/paper/{run_name(network_of(density), run)}.parquet"
 
 
 def network_curve(density: int) -> Path:
-    return Path(f"plots/shapes/training/paper/{network_of(density)}-run0.csv")
+    """Its learning curve in training run 0."""
+    return Path(f"plots/shapes/training/paper/{run_name(network_of(density))}.csv")
 
 
 def test_name(density: int) -> str:

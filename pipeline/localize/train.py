@@ -1,9 +1,11 @@
 """Train one counter on purpose: by regression, detection or segmentation (convnets-in-vision, 'Object Detection').
 
     python -m pipeline.localize.train --counter ssd
+    python -m pipeline.localize.train --counter ssd --run 1
 
-On the images that one network of the shapes study was trained on; some are held out, to choose the threshold from
-which a box, or a component, counts as a shape.
+Each learns from the images that one network of the shapes study was trained on; some are held out, to choose the
+threshold from which a box, or a component, counts as a shape. Another run varies all that chance decides in training:
+initial weights, order of the images.
 """
 
 from __future__ import annotations
@@ -42,13 +44,15 @@ def cost(network: Counter, scenes: Scenes, device: torch.device) -> dict[str, fl
     }
 
 
-def main(counter: str) -> str:
+def main(counter: str, run: int = 0) -> str:
     params = load_params()
     study, scale = params.localize, params.at_scale.localize
     if counter not in study.counters:
         raise stage.UserError(f"params.yaml: localize.counters has no '{counter}', only {', '.join(study.counters)}")
     settings = scale.training[counter]
     name, images = f"localize/train/{counter}", f"train/density-{study.density}"
+    if run:  # run 0 has the random numbers of the time before there were others
+        name = f"{name}/run-{run}"
     training.configure(params.seed, name, params.threads)
     device = training.device()
 
@@ -100,16 +104,17 @@ def main(counter: str) -> str:
         label=name,
     )
 
-    training.save_weights(weights_path(counter), network)
+    training.save_weights(weights_path(counter, run), network)
     curve = training.learning_curve(history.steps)
     curve.insert(0, "counter", counter)
-    curve.insert(1, "images_seen", curve.pop("step") * settings.batch_size)
-    write_bytes(curve_path(counter), curve.to_csv(index=False).encode())
+    curve.insert(1, "run", run)
+    curve.insert(2, "images_seen", curve.pop("step") * settings.batch_size)
+    write_bytes(curve_path(counter, run), curve.to_csv(index=False).encode())
     last = history.evaluations[-1]
     plain = build(counter, params).to(device)
     plain.load_state_dict(network.state_dict())
     write_json(
-        training_metrics(counter),
+        training_metrics(counter, run),
         {
             "threshold": last["threshold"],
             "held_out_error": last["held_out_error"],
@@ -123,4 +128,4 @@ def main(counter: str) -> str:
 
 
 if __name__ == "__main__":
-    stage.run(main, counter=str)
+    stage.run(main, counter=str, run=int)
