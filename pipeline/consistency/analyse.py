@@ -37,7 +37,7 @@ from pipeline.consistency.pairs import (
     group_means,
     observer_times,
     pair_weights,
-    repetition,
+    repetitions,
 )
 from pipeline.consistency.params import ConsistencySet
 from pipeline.consistency.summary import alike_in_accuracy, summary
@@ -135,7 +135,7 @@ def analyse_experiment(
     )
     tables = {
         "pairs": pairs,
-        "groups": _groups(pairs, membership, drawn, pair_weights(times), repetition(settings)),
+        "groups": _groups(pairs, membership, drawn, pair_weights(times), settings),
         "conditions": _by_condition(experiment, parts, counts, membership, drawn),
         "observers": _observers(experiment, observers, pairs, trials),
     }
@@ -152,7 +152,7 @@ def analyse_experiment(
 
 
 def _groups(
-    pairs: pd.DataFrame, membership: pd.DataFrame, drawn: Resamples, weights: np.ndarray, again: str | None
+    pairs: pd.DataFrame, membership: pd.DataFrame, drawn: Resamples, weights: np.ndarray, settings: ConsistencySet
 ) -> pd.DataFrame:
     """Mean kappa of each kind of pair, and within conditions also how far it lies from that of mere repetitions."""
     matrix = membership.to_numpy(float)
@@ -160,7 +160,8 @@ def _groups(
     over_trials = {name: interval(group_means(values, matrix)) for name, values in drawn_kappas.items()}
     resampled = {name: group_means(values, matrix, weights) for name, values in drawn_kappas.items()}
     over_both = {name: interval(values) for name, values in resampled.items()}
-    repeated = list(membership.columns).index(again) if again in membership.columns else None
+    labels = list(membership.columns)
+    repeated = repetitions(labels, settings)
     rows = []
     for i, label in enumerate(membership.columns):
         these = pairs[membership[label].to_numpy()]
@@ -180,11 +181,11 @@ def _groups(
             row[f"{name}_low"], row[f"{name}_high"] = over_trials[name][0][i], over_trials[name][1][i]
             row[f"{name}_low_observers"] = over_both[name][0][i] if enough else np.nan
             row[f"{name}_high_observers"] = over_both[name][1][i] if enough else np.nan
-        if repeated not in (None, i) and enough:
-            row["from_repetition"] = (
-                row["kappa_within"] - pairs.loc[membership[again].to_numpy(), "kappa_within"].mean()
-            )
-            bounds = interval(resampled["within"][:, i] - resampled["within"][:, repeated])
+        if repeated[label] and enough:
+            again = [pairs.loc[membership[other].to_numpy(), "kappa_within"].mean() for other in repeated[label]]
+            row["from_repetition"] = row["kappa_within"] - np.mean(again)
+            places = [labels.index(other) for other in repeated[label]]
+            bounds = interval(resampled["within"][:, i] - resampled["within"][:, places].mean(axis=1))
             row["from_repetition_low"], row["from_repetition_high"] = bounds
         rows.append(row)
     return pd.DataFrame(rows)

@@ -44,7 +44,8 @@ def describe(trials: pd.DataFrame, settings: ConsistencySet) -> Observers:
     described = table[settings.observers].astype(str).to_numpy()
     pairs = np.stack(np.triu_indices(len(table), k=1), axis=1)
     if settings.compare == "groups":
-        group = np.array([", ".join(row) for row in described])
+        kinds = described[:, :-1] if len(settings.observers) > 1 else described
+        group = np.array([", ".join(row) for row in kinds])
         labels = [" - ".join(sorted(group[pair])) for pair in pairs]
     else:
         group = np.full(len(table), "")
@@ -64,9 +65,23 @@ def _difference(a: np.ndarray, b: np.ndarray, columns: list[str]) -> str:
     return "other " + " and ".join(differ)
 
 
-def repetition(settings: ConsistencySet) -> str | None:
-    """The label of pairs that are mere repetitions of one another; None where pairs are compared by groups."""
-    return f"other {settings.observers[-1]}" if settings.compare == "differences" else None
+def repetitions(labels: list[str], settings: ConsistencySet) -> dict[str, list[str]]:
+    """For each label of pairs, the labels of pairs that are mere repetitions of its observers, as far as there are any.
+
+    Of pairs by what differs, those where nothing else does: 'other run'. Of pairs by groups, those within either group,
+    if the last column that describes an observer is a repetition: of 'a - b', 'a - a' and 'b - b'. A label that is one
+    itself has none.
+    """
+    if len(settings.observers) < 2:
+        return {label: [] for label in labels}
+    found = {}
+    for label in labels:
+        if settings.compare == "differences":
+            again = {f"other {settings.observers[-1]}"}
+        else:
+            again = {f"{group} - {group}" for group in label.split(" - ")}
+        found[label] = [] if label in again else sorted(again.intersection(labels))
+    return found
 
 
 @dataclass(frozen=True)

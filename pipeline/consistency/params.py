@@ -10,7 +10,10 @@ from pipeline.section import Section, distinct
 
 
 class ConsistencySet(Section):
-    """One set of predictions for the error-consistency study."""
+    """One set of predictions for the error-consistency study.
+
+    observers: columns that describe an observer; of several, the last is a mere repetition of the others.
+    """
 
     predictions: Annotated[list[str], Field(min_length=1)]
     conditions: str = ""

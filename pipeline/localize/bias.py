@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.localize.paths import margin_name
+from pipeline.localize.runs import KEY
+from pipeline.statistics.intervals import over_runs
 
-KEY = ["condition", "image"]
+LESS = ("less_bias", "less_bias_low", "less_bias_high")
 
 
 def less_bias(
@@ -47,3 +49,25 @@ def less_bias(
         numbers = sides | {"less_bias": less[0], "less_bias_low": low, "less_bias_high": high}
         found[name] = {key: float(value) for key, value in numbers.items()}
     return found
+
+
+def less_bias_over_runs(
+    runs: list[tuple[pd.DataFrame, pd.DataFrame]],
+    densities: list[int],
+    margins: list[int],
+    rng: np.random.Generator,
+    n: int,
+) -> dict[str, dict[str, float]]:
+    """`less_bias` of pairs of training runs, each (theirs, mine): means over them, intervals over images and runs.
+
+    'runs': how many pairs; all else is NaN where there is none.
+    """
+    found = [less_bias(theirs, mine, densities, margins, rng, n) for theirs, mine in runs]
+    parts = ["all", *(f"density_{density}" for density in densities)]
+    means = {}
+    for part in parts:
+        table = pd.DataFrame([of_run[part] for of_run in found], columns=["theirs", "mine", *LESS])
+        bounds = over_runs(*(table[name].to_numpy(float) for name in LESS)) if found else (np.nan,) * 3
+        sides = {side: float(table[side].mean()) for side in ("theirs", "mine")}
+        means[part] = {"runs": len(found), **sides, **dict(zip(LESS, bounds, strict=True))}
+    return means

@@ -14,7 +14,7 @@ from pipeline.params import Params
 
 
 def cost_table(params: Params) -> pd.DataFrame:
-    """Size, and floating-point operations to look at an image and to be trained."""
+    """Size, and floating-point operations to look at an image and to be trained; of the first run."""
     side = params.at_scale.shapes.resolution
     network, pixels = resnet18(), torch.zeros(2, side, side, dtype=torch.uint8)
     with torch.no_grad():
@@ -30,7 +30,7 @@ def cost_table(params: Params) -> pd.DataFrame:
         }
     ]
     for counter in params.localize.counters:
-        numbers = json.loads(training_metrics(counter).read_text())
+        numbers = json.loads(training_metrics(counter, params.localize.runs[0]).read_text())
         rows.append({"counter": counter} | {name: numbers[name] for name in list(rows[0])[1:]})
     table = pd.DataFrame(rows)
     return table.assign(tflops_of_training=table["gflops_to_learn"] * table["images_seen"] / 1e3)

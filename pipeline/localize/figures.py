@@ -1,6 +1,9 @@
 """Counters on purpose beside the one that was not asked to count; heat maps; what is read from layers; moved scenes.
 
 python -m pipeline.localize.figures
+
+Curves of counters are means over their training runs. What is found in a scene, heat maps, read-outs and moved scenes
+are of one network each, in its first run.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ def band(ax: Axes, x: object, rows: pd.DataFrame, column: str, look: dict) -> No
 
 
 def comparison(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
-    """The question's answer: accuracy by margin and density, and what is answered, with the fitted functions."""
+    """The question's answer: accuracy by margin and density, and what is answered, with the mean of the runs' fits."""
     densities, names = sorted(margins["density"].unique()), list(dict.fromkeys(margins["counter"]))
     look = looks(names)
     fine = np.linspace(margins["margin"].min(), margins["margin"].max(), 200)
@@ -67,7 +70,8 @@ def comparison(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
                 band(axes[0, column], rows["margin"], rows, "accuracy", look[name])
                 axes[1, column].plot(rows["margin"], rows["circle"].astype(float), "o", color=look[name]["color"])
                 fit = bias[(bias["density"] == density) & (bias["counter"] == name)].iloc[0]
-                curve = probability(fine, fit["intercept"], fit["slope"], fit["lapse"])
+                of_runs = zip(fit["intercept_by_run"], fit["slope_by_run"], fit["lapse_by_run"], strict=True)
+                curve = np.mean([probability(fine, *of_run) for of_run in of_runs], axis=0)
                 axes[1, column].plot(fine, curve, **look[name])
             axes[0, column].set_title(f"{density} shapes")
             axes[1, column].set_xlabel("circles - squares")
@@ -90,12 +94,12 @@ def counting(counts: pd.DataFrame, detection: pd.DataFrame, masks: pd.DataFrame,
             band(axes[1], rows["density"], rows, "error", look[name])
         for name, rows in detection.groupby("counter", sort=False) if len(detection) else ():
             for column, style in (("ap50", "-"), ("ap", "--"), ("ap75", ":")):
-                label = f"{name}, {column.upper()}"
-                axes[2].plot(rows["density"], rows[column], "o", ls=style, color=look[name]["color"], label=label)
+                of_boxes = {"color": look[name]["color"], "ls": style, "label": f"{name}, {column.upper()}"}
+                band(axes[2], rows["density"], rows, column, of_boxes)
         for colour, (name, rows) in zip(
             COLOURS[3:], masks.groupby("class", sort=False) if len(masks) else (), strict=False
         ):
-            axes[3].plot(rows["density"], rows["iou"].astype(float), "o-", color=colour, label=name)
+            band(axes[3], rows["density"], rows, "iou", {"color": colour, "label": name})
         axes[0].set(title="Majority chosen rightly", ylabel="accuracy", ylim=(0.4, 1.02))
         axes[1].set(title="Counts are off by", ylabel="shapes of a kind and image, mean")
         axes[2].set(title="Boxes (COCO)", ylabel="average precision", ylim=(0, 1.02))
@@ -108,10 +112,11 @@ def counting(counts: pd.DataFrame, detection: pd.DataFrame, masks: pd.DataFrame,
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(look))
 
 
-def found_sheet(counters: list[str], densities: list[int], canvas: int) -> None:
-    """A scene of each density: its shapes, the boxes that were found, the pixels as they were named."""
-    boxes = {c: pd.read_parquet(boxes_path(c)) for c in counters if boxes_path(c).exists()}
-    masks = {c: safetensors.numpy.load(masks_path(c).read_bytes()) for c in counters if masks_path(c).exists()}
+def found_sheet(counters: list[str], run: int, densities: list[int], canvas: int) -> None:
+    """A scene of each density: its shapes, the boxes that one run found, the pixels as it named them."""
+    of_run = [(c, boxes_path(c, run), masks_path(c, run)) for c in counters]
+    boxes = {c: pd.read_parquet(path) for c, path, _ in of_run if path.exists()}
+    masks = {c: safetensors.numpy.load(path.read_bytes()) for c, _, path in of_run if path.exists()}
     if not boxes and not masks:
         return
     rows = sorted({densities[0], densities[len(densities) // 2], densities[-1]})
@@ -133,7 +138,7 @@ def found_sheet(counters: list[str], densities: list[int], canvas: int) -> None:
                 if column == "scene":
                     outlines = zip(shapes.boxes, shapes.label, strict=True)
                 else:
-                    threshold = json.loads(training_metrics(column).read_text())["threshold"]
+                    threshold = json.loads(training_metrics(column, run).read_text())["threshold"]
                     table = boxes[column]
                     first = (table["condition"] == name) & (table["image"] == scenes.keys[0])
                     kept = table[first & (table["score"] >= threshold)]
@@ -323,8 +328,9 @@ def main() -> str:
     comparison(read("margins"), read("bias"))
     counting(read("counts"), read("detection"), read("masks"), read("tests"))
     params = load_params()
-    found_sheet(params.localize.counters, sorted(params.densities), params.shapes.scene.canvas)
-    explained = params.localize.explained
+    study = params.localize
+    found_sheet(study.counters, study.runs[0], sorted(params.densities), params.shapes.scene.canvas)
+    explained = study.explained
     for density in explained:
         heat_sheet(density)
         both_sheet(density)

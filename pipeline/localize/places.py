@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.localize.paths import TRUE_MASK, boxes_path, test_name, training_metrics
+from pipeline.localize.runs import by_run, mean_over_runs
 from pipeline.localize.scenes import BACKGROUND, KINDS, load
 from pipeline.params import Params
-from pipeline.statistics.intervals import mean_with_interval
 
 EVERY = "all"  # densities together
 COLUMNS = ["boxes_of", "masks_of", "density"]
@@ -58,40 +58,63 @@ def of_masks(answered: pd.DataFrame, condition: str) -> pd.Series:
 def places_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFrame:
     """A row for each detector, segmenter and density, and for all densities' images together.
 
-    boxes, masks: mean index over images; true_boxes: what the shapes' own boxes give, painted in drawing order;
-    gain: masks minus boxes on the same images. Intervals are Student's, over images.
+    boxes, masks: mean index over images and runs; true_boxes: what the shapes' own boxes give, painted in drawing
+    order; gain: masks minus boxes on the same images, run r of the one minus run r of the other. Intervals are over
+    images and runs.
     """
-    side, most = params.at_scale.localize.mask_size, params.at_scale.localize.test_images
     segmenters = [name for name, rows in answers.items() if "union_background" in rows and name != TRUE_MASK]
-    detectors = [name for name in params.localize.counters if boxes_path(name).exists()]
-    kept = {}
-    for name in detectors if segmenters else ():
-        threshold = json.loads(training_metrics(name).read_text())["threshold"]
-        found = pd.read_parquet(boxes_path(name)).astype({"condition": str, "image": str})
-        found = found[found["score"] >= np.float32(threshold)].sort_values("score", kind="stable")
-        kept[name] = dict(iter(found.groupby(["condition", "image"])))
-
-    parts = []
-    for density in sorted(params.densities) if kept else ():
-        condition = test_name(density)
-        scenes = load(condition, params.shapes.scene.canvas, most)
-        masks = {name: of_masks(answers[name], condition) for name in segmenters}
-        for key, shapes in zip(scenes.keys, scenes.shapes, strict=True):
-            true = shapes.mask(side)
-            perfect = jaccard(paint(shapes.boxes, shapes.label, side), true)
-            for detector, by_image in kept.items():
-                rows = by_image.get((condition, key))
-                places = np.empty((0, 4)) if rows is None else rows[["x0", "y0", "x1", "y1"]].to_numpy()
-                painted = paint(places, () if rows is None else rows["label"].to_numpy(), side)
-                boxes = jaccard(painted, true)
-                parts += [(detector, name, density, boxes, masks[name][key], perfect) for name in segmenters]
-    images = pd.DataFrame(parts, columns=[*COLUMNS, *MEASURES[:-1]])
+    detectors = [name for name in params.localize.counters if boxes_path(name, params.localize.runs[0]).exists()]
+    if not segmenters or not detectors:
+        return pd.DataFrame()
+    boxes = {name: {run: kept_boxes(name, run) for run in params.localize.runs} for name in detectors}
+    parts = [of_density(density, boxes, {n: answers[n] for n in segmenters}, params) for density in params.densities]
+    images = pd.concat(parts).sort_values("density", kind="stable")
     images["gain"] = images["masks"] - images["boxes"]
     table = []
     for asked in (images, images.assign(density=EVERY)):
         for names, rows in asked.groupby(COLUMNS, sort=False):
-            row = dict(zip(COLUMNS, names, strict=True)) | {"images": len(rows)}
+            row = dict(zip(COLUMNS, names, strict=True)) | {"runs": rows["run"].nunique()}
+            row["images"] = len(rows) // row["runs"]
             for name in MEASURES:
-                row |= mean_with_interval(rows[name].to_numpy(), name)
+                row |= mean_over_runs(by_run(rows, rows[name]), name)
             table.append(row)
     return pd.DataFrame(table)
+
+
+def kept_boxes(detector: str, run: int) -> dict[tuple[str, str], pd.DataFrame]:
+    """The boxes of a detector's run that its threshold keeps, by condition and image; the best last."""
+    threshold = json.loads(training_metrics(detector, run).read_text())["threshold"]
+    found = pd.read_parquet(boxes_path(detector, run)).astype({"condition": str, "image": str})
+    found = found[found["score"] >= np.float32(threshold)].sort_values("score", kind="stable")
+    return dict(iter(found.groupby(["condition", "image"])))
+
+
+def of_density(
+    density: int, boxes: dict[str, dict[int, dict]], segmented: dict[str, pd.DataFrame], params: Params
+) -> pd.DataFrame:
+    """A row for each detector, segmenter, run and test image of a density: the index of boxes, masks and true boxes.
+
+    boxes: by detector and run, of `kept_boxes`; segmented: a segmenter's answers, all runs.
+    """
+    condition, side = test_name(density), params.at_scale.localize.mask_size
+    scenes = load(condition, params.shapes.scene.canvas, params.at_scale.localize.test_images)
+    rows = []
+    masks = {
+        (name, run): of_masks(answered[answered["run"] == run], condition)
+        for name, answered in segmented.items()
+        for run in params.localize.runs
+    }
+    for key, shapes in zip(scenes.keys, scenes.shapes, strict=True):
+        true = shapes.mask(side)
+        perfect = jaccard(paint(shapes.boxes, shapes.label, side), true)
+        for detector, of_runs in boxes.items():
+            for run, by_image in of_runs.items():
+                found = by_image.get((condition, key))
+                places = np.empty((0, 4)) if found is None else found[["x0", "y0", "x1", "y1"]].to_numpy()
+                painted = paint(places, () if found is None else found["label"].to_numpy(), side)
+                index = jaccard(painted, true)
+                rows += [
+                    (detector, name, density, run, condition, key, index, masks[name, run][key], perfect)
+                    for name in segmented
+                ]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "run", "condition", "image", *MEASURES[:-1]])

@@ -123,8 +123,8 @@ def jackknifed(statistic: Callable[[np.ndarray], float], n: int) -> Interval:
     return {"value": value, "low": value - reach, "high": value + reach}
 
 
-def over_runs_and_images(values: np.ndarray) -> dict[str, float]:
-    """mean, low and high (95%) of values [runs, images]; those undefined are left out; NaN where there are too few.
+def over_runs_and_images(values: np.ndarray, alpha: float = 0.05) -> dict[str, float]:
+    """mean, low and high of values [runs, images], 95% by default; those undefined are left out; NaN of too few.
 
     For other images and other training runs: a variance component of each, with Student's t for its own number. Of one
     run, the interval covers images alone; of one image, runs alone; of one run and image, there is none.
@@ -134,9 +134,9 @@ def over_runs_and_images(values: np.ndarray) -> dict[str, float]:
     if not values.size:
         return {"mean": np.nan, "low": np.nan, "high": np.nan}
     mean, images = float(np.nanmean(values)), values.shape[1]
-    squared = _reach_of_runs(values) ** 2
+    squared = _reach_of_runs(values, alpha) ** 2
     if images > 1:
-        squared += (stdtrit(images - 1, 0.975) * np.nanmean(values, axis=0).std(ddof=1)) ** 2 / images
+        squared += (stdtrit(images - 1, 1 - alpha / 2) * np.nanmean(values, axis=0).std(ddof=1)) ** 2 / images
     reach = squared**0.5 if values.size > 1 else np.nan
     return {"mean": mean, "low": mean - reach, "high": mean + reach}
 

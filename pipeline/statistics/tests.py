@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.statistics.intervals import over_runs_and_images
+
 RESAMPLES = 9999
+LEAST_P = 1e-12  # of `mean_test`
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -24,6 +27,27 @@ def holm(p: np.ndarray) -> np.ndarray:
     adjusted = np.empty_like(stepped)
     adjusted[order] = stepped
     return adjusted
+
+
+def mean_test(values: np.ndarray) -> float:
+    """p (two-sided) of a mean of 0, of values [runs, images]: for other images and other training runs.
+
+    It is the level at which the interval of `over_runs_and_images` reaches 0; LEAST_P at least. NaN where there is no
+    interval; values that are all the same have none of any width: 1 where they are 0, else LEAST_P.
+    """
+    from scipy.optimize import brentq
+
+    def beyond(log_p: float) -> float:
+        """By how much the interval of this level falls short of 0."""
+        found = over_runs_and_images(values, np.exp(log_p))
+        return abs(found["mean"]) - (found["high"] - found["mean"])
+
+    least = np.log(LEAST_P)
+    if np.isnan(beyond(least)):
+        return np.nan
+    if over_runs_and_images(values)["mean"] == 0:
+        return 1.0
+    return LEAST_P if beyond(least) >= 0 else float(np.exp(brentq(beyond, least, 0.0)))
 
 
 def paired_test(better: np.ndarray, worse: np.ndarray, seed: int) -> dict:

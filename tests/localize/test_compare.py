@@ -10,9 +10,10 @@ import pytest
 from conftest import REPOSITORY
 from scipy.stats import binomtest, t
 
-from pipeline.localize import compare, costs, paths
+from pipeline.localize import compare, costs, found, paths
+from pipeline.localize.paired import paired_table
 from pipeline.localize.paths import CLASSIFY
-from pipeline.localize.scenes import shard_path
+from pipeline.localize.scenes import load, shard_path
 from pipeline.params import load_params
 from pipeline.shards import read_shard, write_shard
 from pipeline.statistics.intervals import (
@@ -23,6 +24,7 @@ from pipeline.statistics.intervals import (
     share_of_draws,
     share_with_interval,
 )
+from pipeline.statistics.tests import holm, mcnemar
 
 
 def params(**changes):
@@ -41,6 +43,7 @@ def answers(name: str, correct: list[bool | None], **columns) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "observer": name,
+            "run": 0,
             "condition": [f"margins/density-10/margin{'-2' if i < n // 2 else '+2'}" for i in range(n)],
             "image": [f"{i:06d}" for i in range(n)],
             "correct": pd.array(correct, dtype="boolean"),
@@ -49,10 +52,14 @@ def answers(name: str, correct: list[bool | None], **columns) -> pd.DataFrame:
     )
 
 
+def table_of(rows: dict[str, pd.DataFrame], settings) -> pd.DataFrame:
+    return paired_table(rows, settings.shapes.margin_densities, settings.shapes.margins)
+
+
 def test_mcnemar_by_hand():
     theirs = answers(CLASSIFY, [True] * 3 + [False] * 7 + [True] * 10)
     mine = answers("ssd", [True] * 9 + [False] + [True] * 8 + [False] * 2)
-    table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
+    table = table_of({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
     assert table.loc["all but 0", ["images", "only_counter_right", "only_classifier_right"]].tolist() == [20, 6, 2]
     assert table.loc["all but 0", "gain"] == pytest.approx(4 / 20)
     assert table.loc["all but 0", "p"] == pytest.approx(binomtest(6, 8).pvalue)
@@ -72,7 +79,7 @@ def test_who_never_differs_still_has_an_interval():
     low, high = agresti_min(0, 0, 98)
     assert high == -low == pytest.approx(1.959964 / 100, rel=1e-5)
     assert np.isnan(agresti_min(0, 0, 0)).all()
-    assert compare.mcnemar(0, 0) == 1
+    assert mcnemar(0, 0) == 1
 
 
 def test_no_difference_is_beyond_one():
@@ -84,12 +91,13 @@ def test_no_difference_is_beyond_one():
 def test_one_margin_beside_the_tie_is_named_and_adjusted_as_any():
     one = params(shapes=params().shapes.model_copy(update={"margins": [-2, 0]}))
     rows = {
+        "run": 0,
         "condition": ["margins/density-10/margin-2"] * 6 + ["margins/density-10/margin+0"],
         "image": list("0123456"),
     }
     theirs = pd.DataFrame({**rows, "correct": pd.array([False] * 6 + [True], dtype="boolean")})
     mine = pd.DataFrame({**rows, "correct": pd.array([True] * 6 + [True], dtype="boolean")})
-    table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, one).set_index("margin")
+    table = table_of({CLASSIFY: theirs, "ssd": mine}, one).set_index("margin")
     assert table.index.tolist() == ["all but 0", "-2", "0"]
     assert table["images"].tolist() == [6, 6, 1]
     p = 2 * 0.5**6  # one question about the density; of two about margins the lower p is doubled
@@ -99,37 +107,39 @@ def test_one_margin_beside_the_tie_is_named_and_adjusted_as_any():
 def test_ties_are_not_in_the_comparison_of_a_density():
     """Who answers 'square' always is right on every tie."""
     with_ties = params(shapes=params().shapes.model_copy(update={"margins": [-2, 0, 2]}))
-    rows = {"condition": [f"margins/density-10/margin{m:+d}" for m in (-2, 0, 2)], "image": ["0"] * 3}
+    rows = {"run": 0, "condition": [f"margins/density-10/margin{m:+d}" for m in (-2, 0, 2)], "image": ["0"] * 3}
     square = pd.DataFrame({**rows, "correct": pd.array([True, True, False], dtype="boolean")})
     right = pd.DataFrame({**rows, "correct": pd.array([True, False, True], dtype="boolean")})
-    table = compare.paired_table({CLASSIFY: square, "ssd": right}, with_ties).set_index("margin")
+    table = table_of({CLASSIFY: square, "ssd": right}, with_ties).set_index("margin")
     assert table.loc["all but 0", ["images", "only_counter_right", "only_classifier_right"]].tolist() == [2, 1, 0]
     assert table.loc["0", "only_classifier_right"] == 1
 
 
 def test_without_a_trial_nothing_is_said():
     theirs, mine = (answers(name, [None, None, True, True]) for name in (CLASSIFY, "ssd"))
-    table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
+    table = table_of({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
     assert table.loc["-2", ["gain", "gain_low", "p", "p_holm"]].isna().all()
     assert table.loc["2", "p_holm"] == 1
 
 
 def test_trials_without_a_right_answer_are_left_out():
     theirs, mine = answers(CLASSIFY, [True, None, None, True]), answers("ssd", [False, None, True, True])
-    table = compare.paired_table({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
+    table = table_of({CLASSIFY: theirs, "ssd": mine}, params()).set_index("margin")
     assert table.loc["all but 0", "images"] == 2
 
 
 def test_holm_by_hand():
     # sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2 (raised to the one before), 0.5
-    np.testing.assert_allclose(compare.holm(np.array([0.5, 0.01, 0.03, 0.02])), [0.5, 0.04, 0.06, 0.06])
-    assert compare.holm(np.array([0.9, 0.8])).max() == 1
+    np.testing.assert_allclose(holm(np.array([0.5, 0.01, 0.03, 0.02])), [0.5, 0.04, 0.06, 0.06])
+    assert holm(np.array([0.9, 0.8])).max() == 1
 
 
 def test_errors_of_counts_by_hand():
     rows = pd.DataFrame(
         {
+            "run": 0,
             "condition": "test/density-10",
+            "image": ["0", "1"],
             "squares": [4, 6],
             "circles": [6, 4],
             "counted_squares": [3.0, 6.0],
@@ -168,10 +178,15 @@ def two_scenes(tmp_path, monkeypatch):
     write_shard(shard_path("test/density-10"), samples)
 
 
-def found(*rows: tuple) -> pd.DataFrame:
-    boxes = pd.DataFrame(rows, columns=["image", "label", "score", "x0", "y0", "x1", "y1"])
-    boxes = boxes.astype({"label": int} | dict.fromkeys(["score", "x0", "y0", "x1", "y1"], float))
-    return boxes.assign(**{name: boxes[name] / 256 for name in ("x0", "y0", "x1", "y1")})
+def boxes(*rows: tuple) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["image", "label", "score", "x0", "y0", "x1", "y1"])
+    table = table.astype({"label": int} | dict.fromkeys(["score", "x0", "y0", "x1", "y1"], float))
+    return table.assign(**{name: table[name] / 256 for name in ("x0", "y0", "x1", "y1")})
+
+
+def precision(*rows: tuple) -> dict[str, float]:
+    """Average precision of these boxes on the two scenes."""
+    return found.average_precision(boxes(*rows), load("test/density-10", 256, 2), 256)
 
 
 CIRCLES = [(f"{i:06d}", 2, 0.9, 48, 48, 80, 80) for i in range(2)]
@@ -179,29 +194,25 @@ SQUARES = [(f"{i:06d}", 1, 0.8, 112, 112, 144, 144) for i in range(2)]
 
 
 def test_average_precision_of_known_boxes(two_scenes):
-    perfect = compare.average_precision(found(*CIRCLES, *SQUARES), 10, params())
+    perfect = precision(*CIRCLES, *SQUARES)
     assert perfect == pytest.approx({"ap": 1, "ap50": 1, "ap75": 1, "ap50_square": 1, "ap50_circle": 1})
-    kinds_exchanged = compare.average_precision(
-        found(*((i, 3 - k, *r) for i, k, *r in CIRCLES + SQUARES)), 10, params()
-    )
+    kinds_exchanged = precision(*((i, 3 - k, *r) for i, k, *r in CIRCLES + SQUARES))
     assert kinds_exchanged["ap50"] == 0
     # COCO interpolates at 101 recalls: one of two found gives precision 1 up to recall 0.5, 51 of 101
-    half = compare.average_precision(found(CIRCLES[0], *SQUARES), 10, params())
+    half = precision(CIRCLES[0], *SQUARES)
     assert half["ap50_circle"] == pytest.approx(51 / 101)
     assert half["ap50_square"] == 1
     # 32 x 24 within 32 x 32: IoU 0.75, right up to that threshold: six of ten
     cut = [(i, k, s, x0, y0, x1, y1 - 8) for i, k, s, x0, y0, x1, y1 in CIRCLES + SQUARES]
-    loose = compare.average_precision(found(*cut), 10, params())
+    loose = precision(*cut)
     assert (loose["ap50"], loose["ap75"], loose["ap"]) == (1, 1, pytest.approx(0.6))
-    assert compare.average_precision(found(), 10, params())["ap50"] == 0
+    assert precision()["ap50"] == 0
 
 
 def test_a_better_scored_false_box_costs_precision(two_scenes):
     false = [("000000", 2, 0.95, 200, 200, 240, 240)]
     # circles found: false, true, true: precisions 1/2 and 2/3, interpolated to 2/3 everywhere
-    assert compare.average_precision(found(*false, *CIRCLES, *SQUARES), 10, params())["ap50_circle"] == pytest.approx(
-        2 / 3
-    )
+    assert precision(*false, *CIRCLES, *SQUARES)["ap50_circle"] == pytest.approx(2 / 3)
 
 
 def test_a_kind_that_does_not_occur_has_no_precision(two_scenes):
@@ -209,21 +220,23 @@ def test_a_kind_that_does_not_occur_has_no_precision(two_scenes):
     shard = next(iter(read_shard(shard_path("test/density-10"))))
     content = json.dumps({"circles": 1, "squares": 0, "shapes": record}).encode()
     write_shard(shard_path("test/density-10"), [{**shard, "__key__": f"{i:06d}", "json": content} for i in range(2)])
-    precision = compare.average_precision(found(*CIRCLES), 10, params())
-    assert precision["ap50_circle"] == 1
-    assert np.isnan(precision["ap50_square"])
+    known = precision(*CIRCLES)
+    assert known["ap50_circle"] == 1
+    assert np.isnan(known["ap50_square"])
 
 
 def test_masks_by_hand():
     rows = pd.DataFrame(
         {
+            "run": 0,
             "condition": "test/density-10",
+            "image": ["0", "1"],
             **{f"intersection_{k}": [2, 4] for k in ("background", "square", "circle")},
             **{f"union_{k}": [4, 8] for k in ("background", "square")},
             "union_circle": [0, 0],
         }
     )
-    table = compare.mask_table({"segment": rows}, params()).set_index("class")["iou"]
+    table = found.mask_table({"segment": rows}, params()).set_index("class")["iou"]
     assert table["square"] == 0.5
     assert np.isnan(table["circle"])  # nowhere: undefined
 

@@ -24,6 +24,8 @@ SMALL = {
     "scales.smoke.shapes.images": 60,
     "localize.density": 10,
     "localize.counters": COUNTERS,
+    "localize.runs": [0, 1],
+    "shapes.runs": [0, 1],
     "localize.shifts": [1, 32],
     "localize.turns": [5, 90],
     "localize.zooms": [10],

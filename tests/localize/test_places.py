@@ -52,7 +52,7 @@ def test_of_perfect_boxes_squares_are_whole_and_circles_pi_quarters():
 def findings(workspace, monkeypatch) -> dict[str, pd.DataFrame]:
     """Two images of one square each. Masks have half of it; the detector has all, none, and what it is not sure of."""
     of_ten = dict.fromkeys(("localize.density", "shapes.variants.density", "posenet.counter_density"), 10)
-    counters = {"localize.counters": ["ssd", "segment"], "scales.smoke.localize.test_images": 2}
+    counters = {"localize.counters": ["ssd", "segment"], "localize.runs": [0], "scales.smoke.localize.test_images": 2}
     workspace(**{"densities": [10], **of_ten, **counters})
     shapes = Shapes(np.array([SQUARE]), np.array([0.5]), np.array([0.5]), np.array([0.25]))
     scenes = Scenes(["a", "b"], np.zeros((2, 8, 8), np.uint8), [shapes] * 2)
@@ -65,7 +65,7 @@ def findings(workspace, monkeypatch) -> dict[str, pd.DataFrame]:
     training_metrics("ssd").parent.mkdir(parents=True)
     training_metrics("ssd").write_text(json.dumps({"threshold": 0.5}))
     pixels = {"intersection": 128, "union": 256}
-    answers = pd.DataFrame({"image": ["a", "b"], "condition": paths.test_name(10), "union_background": 1})
+    answers = pd.DataFrame({"run": 0, "image": ["a", "b"], "condition": paths.test_name(10), "union_background": 1})
     columns = {f"{name}_square": n for name, n in pixels.items()} | {f"{name}_circle": 0 for name in pixels}
     return {"ssd": pd.DataFrame({"image": ["a", "b"]}), "segment": answers.assign(**columns)}
 

@@ -1,0 +1,80 @@
+"""What the training runs of an observer come to: means with intervals over runs and images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipeline.shards import item_rng
+from pipeline.statistics.intervals import over_runs, over_runs_and_images, share_over_runs
+from pipeline.statistics.psychometric import describe
+
+KEY = ["condition", "image"]
+
+
+def by_run(rows: pd.DataFrame, values: pd.Series | np.ndarray) -> pd.DataFrame:
+    """One observer's values, a row a run and a column an image (condition, image): float, NaN where there is none.
+
+    rows: an answer a row, with 'run', 'condition' and 'image'; values: one for each.
+    """
+    runs, row = np.unique(rows["run"], return_inverse=True)
+    place, images = pd.MultiIndex.from_frame(rows[KEY].astype(str)).factorize(sort=True)
+    table = np.full((len(runs), len(images)), np.nan)
+    table[row, place] = pd.array(values, dtype="Float64").to_numpy(float, np.nan)
+    return pd.DataFrame(table, index=runs, columns=images.set_names(KEY))
+
+
+def mean_over_runs(values: pd.DataFrame, name: str) -> dict[str, float]:
+    """{name, name_low, name_high} of values, a row a run and a column an image; {name}_images: how many have one."""
+    found = over_runs_and_images(values.to_numpy(float))
+    images = int(values.notna().any(axis=0).sum())
+    return {name: found["mean"], f"{name}_low": found["low"], f"{name}_high": found["high"], f"{name}_images": images}
+
+
+def rates(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy and share of 'circle' answers, with intervals over images and runs, by observer and condition.
+
+    answers: by observer, an answer a row, with 'run', 'condition', 'image', 'correct' and 'response'. A trial that no
+    answer gets right (`correct` is null: a tie under soft targets) counts half. accuracy_by_run, circle_by_run: lists,
+    in order of the runs.
+    """
+    rows = {}
+    for observer, answered in answers.items():
+        tables = {
+            "accuracy": by_run(answered, answered["correct"].astype("Float64").fillna(0.5)),
+            "circle": by_run(answered, (answered["response"].astype(str) == "circle").astype(float)),
+        }
+        for condition in tables["accuracy"].columns.unique("condition"):
+            row = {}
+            for name, table in tables.items():
+                values = table[condition].to_numpy()
+                bounds = share_over_runs(values)
+                row |= {"images": values.shape[1], "runs": len(values)}
+                row |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+                row[f"{name}_by_run"] = values.mean(axis=1).tolist()
+            rows[observer, condition] = row
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["counter", "condition"])
+    return table
+
+
+def bias_table(margins: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
+    """A psychometric function for each observer, density and training run.
+
+    margins: `rates` with 'counter', 'density' and 'margin'. pse, slope: means over runs, with intervals over images and
+    runs; the PSE is undefined where that of a run is. pse_by_run, slope_by_run, intercept_by_run, lapse_by_run: of each
+    run's own function.
+    """
+    rows = []
+    for (observer, density), cells in margins.groupby(["counter", "density"], sort=False):
+        rng = item_rng(seed, f"localize/compare/{observer}/{density}")
+        circles = np.array(cells["circle_by_run"].tolist())  # [margins, runs]
+        fits = pd.DataFrame(
+            describe(cells[["margin", "images"]].assign(circle=of_run), rng, resamples) for of_run in circles.T
+        ).astype(float)
+        row = {"counter": observer, "density": density, "runs": len(fits)}
+        for name in ("pse", "slope"):
+            bounds = over_runs(*(fits[f"{name}{suffix}"].to_numpy() for suffix in ("", "_low", "_high")))
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+        rows.append(row | {f"{name}_by_run": fits[name].tolist() for name in ("pse", "slope", "intercept", "lapse")})
+    return pd.DataFrame(rows)
