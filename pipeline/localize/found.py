@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
 from torchmetrics.detection import MeanAveragePrecision
 
 from pipeline.localize.paths import TRUE_MASK, boxes_path, test_name
-from pipeline.localize.runs import by_run, mean_over_runs
+from pipeline.localize.runs import KEY, by_run, mean_over_runs
 from pipeline.localize.scenes import KINDS, Scenes, load
 from pipeline.params import Params
 from pipeline.statistics.intervals import over_networks
@@ -16,21 +18,43 @@ from pipeline.statistics.intervals import over_networks
 PRECISIONS = ("ap", "ap50", "ap75", *(f"ap50_{kind}" for kind in KINDS))
 
 
-def average_precision(found: pd.DataFrame, scenes: Scenes, canvas: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Boxes:
+    """What a detector found in one image. places: x0, y0, x1, y1 in 0..1 of the image, float [n, 4].
+
+    labels: int [n]; scores: float [n].
+    """
+
+    places: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+    def __getitem__(self, which: np.ndarray) -> Boxes:
+        return Boxes(self.places[which], self.labels[which], self.scores[which])
+
+
+NOTHING = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def by_image(table: pd.DataFrame) -> dict[tuple[str, str], Boxes]:
+    """The boxes of each (condition, image), in their order. table: a box a row, as `count` writes them."""
+    every = Boxes(*(table[names].to_numpy() for names in (["x0", "y0", "x1", "y1"], "label", "score")))
+    places = table[KEY].astype(str).groupby(KEY, sort=False).indices
+    return {key: every[rows] for key, rows in places.items()}
+
+
+def average_precision(found: list[Boxes], scenes: Scenes, canvas: int) -> dict[str, float]:
     """COCO's AP over IoU 0.5:0.95, at 0.5 and at 0.75, and by kind at 0.5; boxes in canvas units.
 
-    found: a box a row, x0, y0, x1, y1 in 0..1 of the image, with 'image', 'label' and 'score'.
+    found: of each scene.
     """
-    by_image = dict(iter(found.groupby("image")))
-    nothing = found.iloc[:0]
     guesses, truths = [], []
-    for key, shapes in zip(scenes.keys, scenes.shapes, strict=True):
-        rows = by_image.get(key, nothing)
+    for boxes, shapes in zip(found, scenes.shapes, strict=True):
         guesses.append(
             {
-                "boxes": torch.tensor(rows[["x0", "y0", "x1", "y1"]].to_numpy(np.float32)) * canvas,
-                "scores": torch.tensor(rows["score"].to_numpy(np.float32)),
-                "labels": torch.tensor(rows["label"].to_numpy()),
+                "boxes": torch.tensor(boxes.places, dtype=torch.float32) * canvas,
+                "scores": torch.tensor(boxes.scores, dtype=torch.float32),
+                "labels": torch.tensor(boxes.labels),
             }
         )
         truths.append({"boxes": torch.from_numpy(shapes.boxes) * canvas, "labels": torch.from_numpy(shapes.label)})
@@ -62,16 +86,17 @@ def detection_table(params: Params) -> pd.DataFrame:
     """
     canvas, most = params.shapes.scene.canvas, params.at_scale.localize.test_images
     found = {
-        (counter, run): pd.read_parquet(boxes_path(counter, run)).astype({"condition": str, "image": str})
+        (counter, run): by_image(pd.read_parquet(boxes_path(counter, run)))
         for counter in params.localize.counters
         for run in params.localize.runs
         if boxes_path(counter, run).exists()
     }
     rows = []
     for density in sorted(params.densities) if found else ():
-        scenes = load(test_name(density), canvas, most)
+        name = test_name(density)
+        scenes = load(name, canvas, most)
         for (counter, run), boxes in found.items():
-            these = boxes[boxes["condition"] == test_name(density)]
+            these = [boxes.get((name, key), NOTHING) for key in scenes.keys]
             rows.append(
                 {"counter": counter, "density": density, "run": run, **average_precision(these, scenes, canvas)}
             )

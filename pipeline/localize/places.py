@@ -12,6 +12,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from pipeline.localize.found import NOTHING, Boxes, by_image
 from pipeline.localize.paths import TRUE_MASK, boxes_path, test_name, training_metrics
 from pipeline.localize.runs import by_run, mean_over_runs
 from pipeline.localize.scenes import BACKGROUND, KINDS, load
@@ -29,9 +30,8 @@ def paint(boxes: np.ndarray, labels: np.ndarray, side: int) -> np.ndarray:
     """
     mask = np.full((side, side), BACKGROUND)
     centres = (np.arange(side) + 0.5) / side
-    for (x0, y0, x1, y1), label in zip(boxes, labels, strict=True):
-        columns, rows = (slice(*np.searchsorted(centres, ends)) for ends in ([x0, x1], [y0, y1]))
-        mask[rows, columns] = label
+    for (x0, y0, x1, y1), label in zip(np.searchsorted(centres, boxes).tolist(), labels, strict=True):
+        mask[y0:y1, x0:x1] = label
     return mask
 
 
@@ -81,12 +81,11 @@ def places_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
     return pd.DataFrame(table)
 
 
-def kept_boxes(detector: str, run: int) -> dict[tuple[str, str], pd.DataFrame]:
+def kept_boxes(detector: str, run: int) -> dict[tuple[str, str], Boxes]:
     """The boxes of a detector's run that its threshold keeps, by condition and image; the best last."""
     threshold = json.loads(training_metrics(detector, run).read_text())["threshold"]
-    found = pd.read_parquet(boxes_path(detector, run)).astype({"condition": str, "image": str})
-    found = found[found["score"] >= np.float32(threshold)].sort_values("score", kind="stable")
-    return dict(iter(found.groupby(["condition", "image"])))
+    found = pd.read_parquet(boxes_path(detector, run))
+    return by_image(found[found["score"] >= np.float32(threshold)].sort_values("score", kind="stable"))
 
 
 def of_density(
@@ -108,11 +107,9 @@ def of_density(
         true = shapes.mask(side)
         perfect = jaccard(paint(shapes.boxes, shapes.label, side), true)
         for detector, of_runs in boxes.items():
-            for run, by_image in of_runs.items():
-                found = by_image.get((condition, key))
-                places = np.empty((0, 4)) if found is None else found[["x0", "y0", "x1", "y1"]].to_numpy()
-                painted = paint(places, () if found is None else found["label"].to_numpy(), side)
-                index = jaccard(painted, true)
+            for run, kept in of_runs.items():
+                found = kept.get((condition, key), NOTHING)
+                index = jaccard(paint(found.places, found.labels, side), true)
                 rows += [
                     (detector, name, density, run, condition, key, index, masks[name, run][key], perfect)
                     for name in segmented

@@ -186,7 +186,10 @@ def boxes(*rows: tuple) -> pd.DataFrame:
 
 def precision(*rows: tuple) -> dict[str, float]:
     """Average precision of these boxes on the two scenes."""
-    return found.average_precision(boxes(*rows), load("test/density-10", 256, 2), 256)
+    scenes = load("test/density-10", 256, 2)
+    of_image = found.by_image(boxes(*rows).assign(condition="test/density-10"))
+    these = [of_image.get(("test/density-10", key), found.NOTHING) for key in scenes.keys]
+    return found.average_precision(these, scenes, 256)
 
 
 CIRCLES = [(f"{i:06d}", 2, 0.9, 48, 48, 80, 80) for i in range(2)]
