@@ -113,8 +113,8 @@ def count_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFram
                     "counter": name,
                     "density": density,
                     "runs": len(total),
-                    **mean_over_runs((off["square"].abs() + off["circle"].abs()) / 2, "error"),
-                    **mean_over_runs((off["circle"] - off["square"]).abs(), "difference_error"),
+                    **mean_over_runs((off["square"].abs() + off["circle"].abs()) / 2, "error", 0),
+                    **mean_over_runs((off["circle"] - off["square"]).abs(), "difference_error", 0),
                     **mean_over_runs(total, "too_many"),
                 }
             )

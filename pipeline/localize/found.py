@@ -107,7 +107,8 @@ def detection_table(params: Params) -> pd.DataFrame:
         row = {"counter": counter, "density": density, "runs": len(of_runs)}
         for name in PRECISIONS:
             mean = over_networks(of_runs[name].dropna().to_numpy())
-            row |= {name: mean["mean"], f"{name}_low": mean["low"], f"{name}_high": mean["high"]}
+            low, high = np.clip(np.array([mean["low"], mean["high"]], dtype=float), 0, 1)
+            row |= {name: mean["mean"], f"{name}_low": low, f"{name}_high": high}
         table.append(row)
     columns = [
         "counter",
@@ -136,7 +137,6 @@ def mask_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFrame
                 ratio = both.mean(axis=1) / pixels.where(pixels > 0)
                 linear = both.sub(either.mul(ratio, axis=0)).div(pixels, axis=0).add(ratio, axis=0)
                 row = {"counter": counter, "density": density, "class": kind, "runs": len(linear)}
-                rows.append(row | mean_over_runs(linear, "iou"))
-    return pd.DataFrame(
-        rows, columns=["counter", "density", "class", "runs", "iou", "iou_low", "iou_high", "iou_images"]
-    )
+                rows.append(row | mean_over_runs(linear, "iou", 0, 1))
+    columns = ["counter", "density", "class", "runs", "iou", "iou_low", "iou_high", "iou_images", "iou_by_run"]
+    return pd.DataFrame(rows, columns=columns)

@@ -76,7 +76,7 @@ def places_table(answers: dict[str, pd.DataFrame], params: Params) -> pd.DataFra
             row = dict(zip(COLUMNS, names, strict=True)) | {"runs": rows["run"].nunique()}
             row["images"] = len(rows) // row["runs"]
             for name in MEASURES:
-                row |= mean_over_runs(by_run(rows, rows[name]), name)
+                row |= mean_over_runs(by_run(rows, rows[name]), name, -1 if name == "gain" else 0, 1)
             table.append(row)
     return pd.DataFrame(table)
 

@@ -24,11 +24,17 @@ def by_run(rows: pd.DataFrame, values: pd.Series | np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(table, index=runs, columns=images.set_names(KEY))
 
 
-def mean_over_runs(values: pd.DataFrame, name: str) -> dict[str, float]:
-    """{name, name_low, name_high} of values, a row a run and a column an image; {name}_images: how many have one."""
+def mean_over_runs(values: pd.DataFrame, name: str, least: float = -np.inf, most: float = np.inf) -> dict[str, object]:
+    """{name, name_low, name_high} of values, a row a run and a column an image; bounds within least and most.
+
+    {name}_images: how many have a value; {name}_by_run: a list, the mean of each run.
+    """
     found = over_runs_and_images(values.to_numpy(float))
+    low, high = np.clip([found["low"], found["high"]], least, most).tolist()
     images = int(values.notna().any(axis=0).sum())
-    return {name: found["mean"], f"{name}_low": found["low"], f"{name}_high": found["high"], f"{name}_images": images}
+    of_runs = values.mean(axis=1).tolist()
+    bounds = {f"{name}_low": low, f"{name}_high": high}
+    return {name: found["mean"], **bounds, f"{name}_images": images, f"{name}_by_run": of_runs}
 
 
 def rates(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -59,34 +59,40 @@ def maximise(margins: np.ndarray, circle: np.ndarray, total: np.ndarray) -> tupl
     rest = (1 - 2 * LAPSES)[:, None]  # [L, 1]
     precision = np.diag(PRIOR_SD**-2.0)
 
-    def posterior(beta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        logistic = expit(beta @ design.T)  # [..., L, M]
+    def posterior(beta: np.ndarray, circle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        logistic = expit(beta @ design.T)  # [N, L, M]
         p = np.clip(LAPSES[:, None] + rest * logistic, 1e-12, 1 - 1e-12)
-        log_likelihood = xlogy(circle[..., None, :], p) + xlog1py((total - circle)[..., None, :], -p)
+        log_likelihood = xlogy(circle[:, None], p) + xlog1py((total - circle)[:, None], -p)
         return log_likelihood.sum(-1) - 0.5 * ((beta / PRIOR_SD) ** 2).sum(-1), p, rest * logistic * (1 - logistic)
 
+    # who answers the same to nearly every image has few resamples that differ; each is fitted once
+    shape = circle.shape[:-1]
+    circle, which = np.unique(circle.reshape(-1, len(margins)), axis=0, return_inverse=True)
     # Fisher scoring, with each step halved until it no longer makes things worse
-    beta = np.broadcast_to([0.0, 0.1], (*circle.shape[:-1], len(LAPSES), 2)).copy()
-    height, p, slope = posterior(beta)
+    beta = np.broadcast_to([0.0, 0.1], (len(circle), len(LAPSES), 2)).copy()
+    height, p, slope = posterior(beta, circle)
     for _ in range(ITERATIONS):
         variance = p * (1 - p)
-        score = (slope / variance * (circle[..., None, :] - total * p)) @ design - beta @ precision
+        score = (slope / variance * (circle[:, None] - total * p)) @ design - beta @ precision
         information = (total * slope**2 / variance) @ squares
         information = information.reshape(*beta.shape, 2) + precision
         step = np.linalg.solve(information, score[..., None])[..., 0]
+        worse, tried = np.zeros(height.shape, dtype=bool), np.arange(len(circle))
         for _ in range(12):
-            proposal = posterior(beta + step)
-            worse = proposal[0] < height - 1e-9  # not for the rounding at the top
-            if not worse.any():
+            proposed, *_ = posterior(beta[tried] + step[tried], circle[tried])
+            worse[tried] = proposed < height[tried] - 1e-9  # not for the rounding at the top
+            tried = np.flatnonzero(worse.any(axis=1))
+            if not len(tried):
                 break
             step[worse] /= 2
         step[worse] = 0
         beta += step
-        height, p, slope = posterior(beta)
+        height, p, slope = posterior(beta, circle)
         if np.abs(step).max() < 1e-6:
             break
     best = height.argmax(axis=-1)
-    return np.take_along_axis(beta, best[..., None, None], axis=-2)[..., 0, :], LAPSES[best]
+    coefficients = np.take_along_axis(beta, best[:, None, None], axis=1)[:, 0]
+    return coefficients[which].reshape(*shape, 2), LAPSES[best][which].reshape(shape)
 
 
 def fit(margins: np.ndarray, circle: np.ndarray, total: np.ndarray, rng: np.random.Generator, resamples: int) -> Fit:

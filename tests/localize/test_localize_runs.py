@@ -45,6 +45,9 @@ def test_a_mean_over_runs_and_images_by_hand():
     found = mean_over_runs(values, "error")
     assert found["error"] == 3
     assert found["error_images"] == 2
+    assert found["error_by_run"] == [2, 3, 4]
+    assert mean_over_runs(values, "error", 0, 5)["error_low"] == 0
+    assert mean_over_runs(values, "error", 0, 5)["error_high"] == 5
     of_images = 12.706205 * np.sqrt(2) / np.sqrt(2)  # images' means are 2 and 4
     of_runs = T2 * 1 / np.sqrt(3)  # runs' means are 2, 3 and 4
     assert found["error_high"] - 3 == pytest.approx(np.hypot(of_images, of_runs), rel=1e-6)
