@@ -129,16 +129,16 @@ def test_p_holds_its_level_where_runs_differ():
 
 
 def test_iou_over_runs_by_hand():
-    pixels = {"intersection": [2, 4, 3, 3], "union": [4, 8, 4, 8]}
+    pixels = {"intersection": [20, 40, 21, 39], "union": [40, 80, 40, 80]}
     kinds = ("background", "square", "circle")
     rows = pd.DataFrame({"run": [0, 0, 1, 1], "image": ["a", "b"] * 2, "condition": "test/density-10"})
     rows = rows.assign(**{f"{name}_{kind}": n for name, n in pixels.items() for kind in kinds})
     params = load_params().model_copy(update={"densities": [10]})
     row = mask_table({"segment": rows}, params).set_index("class").loc["square"]
-    assert row["iou"] == pytest.approx((6 / 12 + 6 / 12) / 2)
-    # what is left of each image beside the ratio, over the mean union of 6: 0 and 0 in run 0; 1/6 and -1/6 in run 1
-    half = np.std([1 / 12, -1 / 12], ddof=1) / np.sqrt(2)
-    assert row["iou_high"] - row["iou"] == pytest.approx(12.706205 * half, rel=1e-5)  # the runs' means are equal
+    assert row["iou"] == pytest.approx((60 / 120 + 60 / 120) / 2)
+    # what is left of each image beside the ratio, over the mean union of 60: 0 and 0 in run 0; 1/60 and -1/60 in run 1
+    of_images = np.std([1 / 120, -1 / 120], ddof=1) / np.sqrt(2)
+    assert row["iou_high"] - row["iou"] == pytest.approx(12.706205 * of_images, rel=1e-5)  # the runs' means are equal
     assert (row["runs"], row["iou_images"]) == (2, 2)
 
 

@@ -77,8 +77,9 @@ def test_only_boxes_that_are_kept_are_painted(findings):
     assert (row["boxes_of"], row["masks_of"], row["images"]) == ("ssd", "segment", 2)
     assert (row["boxes"], row["masks"], row["true_boxes"]) == (0.5, 0.5, 1.0)  # boxes: 1 of image a, 0 of image b
     assert row["gain"] == 0
-    # differences -0.5 and 0.5: standard error 0.5, Student's t of one degree of freedom 12.706
-    assert row["gain_high"] == pytest.approx(12.706 * 0.5, abs=1e-3)
+    # differences -0.5 and 0.5: standard error 0.5, Student's t of one degree of freedom 12.706; no gain is beyond 1
+    assert (row["gain_low"], row["gain_high"]) == (-1, 1)
+    assert row["true_boxes_high"] == 1
 
 
 def test_without_masks_or_boxes_there_is_nothing_to_compare(findings):
