@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from pipeline.predictions import read_predictions
-from pipeline.shapes.paths import DATA, Network, observer
+from pipeline.shapes.paths import Network
 from pipeline.stage import UserError
 from pipeline.statistics.intervals import share_over_runs
-
-OWN, TESTED = READINGS = ("own density", "tested density")  # what batch normalisation's statistics are of
-
-
-def renormalised(density: int) -> Path:
-    """Where the answers of a density's networks with other statistics lie (pipeline/shapes/renormalise.py)."""
-    return DATA / f"renormalised/{observer(density)}.parquet"
 
 
 def read_answers(densities: Sequence[int], runs: Sequence[int]) -> pd.DataFrame:

@@ -20,10 +20,11 @@ import pandas as pd
 from pipeline.figures import figure
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
-from pipeline.shapes.answers import READINGS, rates_over_runs, read_answers, renormalised
+from pipeline.shapes.answers import rates_over_runs, read_answers
 from pipeline.shapes.evaluate import accuracy_table
 from pipeline.shapes.figures import heat_map
 from pipeline.shapes.paths import METRICS, PLOTS, margin_name
+from pipeline.shapes.readings import READINGS, renormalised
 from pipeline.shapes.statements import asymmetry_of, circle_bias, own_and_others
 from pipeline.stage import run, write_json
 from pipeline.statistics.intervals import over_networks

@@ -5,7 +5,8 @@
 
 It reads the images that `dvc repro` has drawn. A training that is done is not done again: a later `--runs 5` adds two
 of each recipe, and a killed command continues. Of each recipe and measure: the mean over runs with Student's interval,
-and the difference to the paper's training run by run, with the paired t-test's p, adjusted for all recipes (Holm).
+and the difference to the paper's training run by run, with the paired t-test's p, adjusted for all recipes (Holm), and
+an interval that holds for all recipes at once (Bonferroni).
 
 bias            how far the share of 'circle' lies from one half, over margin sets with as many to either side of 0
 pse             distance of the point of subjective equality from 0, in shapes; undefined where answers do not rise
@@ -34,7 +35,7 @@ from pipeline.shapes.paths import margin_name, split_name
 from pipeline.shapes.remedies import BASELINE, differing, kept
 from pipeline.shapes.statements import circle_bias
 from pipeline.stage import UserError, run, write_json
-from pipeline.statistics.intervals import over_networks
+from pipeline.statistics.intervals import over_networks, over_runs
 from pipeline.statistics.psychometric import FLAT, maximise
 from pipeline.statistics.tests import holm
 
@@ -79,7 +80,7 @@ def compare(measured: dict[str, pd.DataFrame]) -> dict[str, dict]:
     """Of each recipe and measure: mean over runs with interval, each run, and the difference to the baseline.
 
     measured: `measure` of each recipe, as many runs of each. difference: recipe minus baseline, run by run; p: adjusted
-    for all recipes. Both None where a run is undefined.
+    for all recipes, as are low_all and high_all. None where a run is undefined.
     """
     found: dict[str, dict] = {name: {} for name in measured}
     others = [name for name in measured if name != BASELINE]
@@ -94,7 +95,8 @@ def compare(measured: dict[str, pd.DataFrame]) -> dict[str, dict]:
                 if np.isnan(apart).any():
                     found[name][of]["difference"] = None
                     continue
-                found[name][of]["difference"] = over_networks(apart)
+                _, low, high = over_runs(apart, apart, apart, alpha=0.05 / len(others))
+                found[name][of]["difference"] = over_networks(apart) | {"low_all": low, "high_all": high}
                 p[name] = float(ttest_1samp(apart, 0).pvalue) if apart.any() else 1.0
         for name, adjusted in zip(p, holm(np.array(list(p.values()))) if p else [], strict=True):
             found[name][of]["difference"]["p"] = float(adjusted)
@@ -117,7 +119,8 @@ def draw(found: dict[str, dict]) -> None:
             if (mean := found[BASELINE][of]["mean"]) is not None:
                 ax.axvline(mean, color=COLOURS[1], lw=1, ls=":")
             ax.set(xlabel=label)
-            runs = [value for name in names for value in found[name][of]["by_run"] if np.isfinite(value)]
+            cells = [found[name][of] for name in names]
+            runs = [value for cell in cells if cell["mean"] is not None for value in cell["by_run"]]
             if runs:  # intervals of few runs may be wider than the panel
                 room = 0.15 * (max(runs) - min(runs)) or 0.1
                 ax.set_xlim(min(runs) - room, max(runs) + room)

@@ -21,12 +21,12 @@ import torch
 from pipeline import training
 from pipeline.params import Params, load_params
 from pipeline.predictions import write_predictions
-from pipeline.shapes.answers import OWN, TESTED, renormalised
 from pipeline.shapes.dataset import load_images
 from pipeline.shapes.epochs import re_estimated
 from pipeline.shapes.network import build_network, predict_logits
 from pipeline.shapes.paths import Network, margin_name, split_name
 from pipeline.shapes.predict import trials
+from pipeline.shapes.readings import OWN, TESTED, renormalised
 from pipeline.stage import run
 
 

@@ -14,11 +14,12 @@ from scipy.stats import ttest_1samp
 from torch.optim.swa_utils import update_bn
 
 from pipeline.params import load_params
-from pipeline.shapes.answers import OWN, TESTED, rates_over_runs, renormalised
+from pipeline.shapes.answers import rates_over_runs
 from pipeline.shapes.dataset import load_images
 from pipeline.shapes.network import as_input, build_network
 from pipeline.shapes.normalisation import AS_SAVED, summary
 from pipeline.shapes.paths import margin_name, split_name
+from pipeline.shapes.readings import OWN, TESTED, renormalised
 
 DENSITIES = [10, 50, 90]
 
