@@ -27,6 +27,7 @@ from pipeline.params import Params, load_params
 from pipeline.shards import item_rng
 from pipeline.stage import run, write_bytes, write_json
 from pipeline.statistics.intervals import mean_of_draws, mean_with_interval, share_of_draws, share_with_interval
+from pipeline.tiny_maps import quicken
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 MEASURES = (*heat.location_measures("chosen"), "deletion", "insertion")
@@ -148,7 +149,7 @@ def explain(
     device = training.device()
 
     def build() -> nn.Module:
-        return resnet18().to(device).eval()
+        return quicken(resnet18()).to(device).eval()
 
     trained = build()
     training.load_weights(network_weights(density), trained)

@@ -35,6 +35,7 @@ from pipeline.padding import MODES, pad_with
 from pipeline.params import load_params
 from pipeline.stage import run, write_json
 from pipeline.statistics.intervals import mean_with_interval, wilson
+from pipeline.tiny_maps import quicken
 
 WAYS = ("rolled", "cut", "turned", "zoomed")
 SHIFTED = WAYS[:2]
@@ -125,7 +126,7 @@ def main() -> str:
     params = load_params()
     training.configure(params.seed, "localize/shift", params.threads)
     device, density = training.device(), params.localize.density
-    network = resnet18().to(device).eval()
+    network = quicken(resnet18()).to(device).eval()
     training.load_weights(network_weights(density), network)
     scenes = load(test_name(density), params.shapes.scene.canvas, params.at_scale.localize.shift_images)
     pixels = torch.from_numpy(scenes.pixels)
