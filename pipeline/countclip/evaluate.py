@@ -20,7 +20,8 @@ from pipeline import training
 from pipeline.countclip import clip
 from pipeline.countclip.captions import NUMBERS, WORDS
 from pipeline.countclip.counting_set import Benchmark, decode, load_benchmark
-from pipeline.countclip.paths import BENCHMARK, CLASSES, FINETUNED, PLOTS, PREDICTIONS, ZERO_SHOT, run_name
+from pipeline.countclip.paths import BENCHMARK, CLASSES, FINETUNED, PLOTS, PREDICTIONS, ZERO_SHOT
+from pipeline.countclip.runs import run_name
 from pipeline.countclip.samples import record_of
 from pipeline.countclip.scores import answers, ask, measures
 from pipeline.countclip.shares import FEW_PAIRS, youden

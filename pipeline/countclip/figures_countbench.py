@@ -15,8 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.countclip.captions import NUMBERS
 from pipeline.countclip.drawing import READINGS, draw_matrices, heat
-from pipeline.countclip.paths import PLOTS, run_name
+from pipeline.countclip.paths import PLOTS
 from pipeline.countclip.published import PRETRAINED, Configuration, matrix_of, read_answers
+from pipeline.countclip.runs import run_name
 from pipeline.figures import COLOURS, figure
 from pipeline.params import load_params
 from pipeline.stage import run

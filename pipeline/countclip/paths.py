@@ -17,9 +17,4 @@ PREDICTIONS = DATA / "predictions"
 
 DETECTOR = MODELS / "detector.safetensors"
 PRETRAINED = MODELS / "pretrained.safetensors"  # of small-clip
-FINETUNED = MODELS / "finetuned"  # a folder a run
-
-
-def run_name(run: int) -> str:
-    """Of one run of fine-tuning, as its files are named."""
-    return f"run{run}"
+FINETUNED = MODELS / "finetuned"

@@ -40,7 +40,8 @@ from pipeline.countclip.counting_set import (
 )
 from pipeline.countclip.losses import balanced_lambda, clip_loss, count_loss
 from pipeline.countclip.params import Counting, CountingAtScale
-from pipeline.countclip.paths import BENCHMARK, FILTERED, FINETUNED, METRICS, PLOTS, PRETRAINED, run_name
+from pipeline.countclip.paths import BENCHMARK, FILTERED, FINETUNED, METRICS, PLOTS, PRETRAINED
+from pipeline.countclip.runs import run_name
 from pipeline.countclip.scores import answers, ask
 from pipeline.distributed import leads, processes
 from pipeline.params import load_params

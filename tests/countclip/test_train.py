@@ -18,7 +18,8 @@ import safetensors.torch
 import torch
 from conftest import REPOSITORY, assert_one_line_error, digests, edit_params, run_killed, stage_environment
 
-from pipeline.countclip.paths import FINETUNED, PRETRAINED, run_name
+from pipeline.countclip.paths import FINETUNED, PRETRAINED
+from pipeline.countclip.runs import run_name
 from pipeline.countclip.train import adam, balanced_accuracy, learning_rate_factor, losses
 from pipeline.params import load_params
 
