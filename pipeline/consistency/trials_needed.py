@@ -68,7 +68,7 @@ def needed(pairs: pd.DataFrame) -> pd.DataFrame:
 
     pairs: as the stage `consistency_<set>` writes them. half_width: of a pair's 95% interval by resampling trials;
     half_width_analytic: by `standard_error`. trials_for_0.1, trials_for_0.05: from the former, which falls with the
-    root of the number of trials. copied: share of trials.
+    root of the number of trials; None where no pair ever disagrees. copied: share of trials.
     """
     pairs = pairs.assign(
         half_width=(pairs["high"] - pairs["low"]) / 2,
@@ -77,7 +77,10 @@ def needed(pairs: pd.DataFrame) -> pd.DataFrame:
         copied=copied(pairs["kappa"], pairs["accuracy_first"], pairs["accuracy_second"]),
     )
     for width in HALF_WIDTHS:
-        pairs[f"trials_for_{width}"] = pairs["trials"] * (pairs["half_width"] / width) ** 2
+        # of pairs that agree throughout, resamples know no width
+        pairs[f"trials_for_{width}"] = (
+            pairs["trials"] * (pairs["half_width"].where(pairs["half_width"] > 0) / width) ** 2
+        )
     medians = [
         "trials",
         "kappa",
