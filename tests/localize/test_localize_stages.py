@@ -15,17 +15,19 @@ import safetensors.numpy
 from conftest import assert_one_line_error, copy_params, digests, edit_params, run_killed, run_stages
 
 from pipeline.params import load_params
+from pipeline.predictions import write_predictions
 from pipeline.stage import UserError
 from pipeline.training import save_weights
 
 COUNTERS = ["regress", "ssd", "faster_rcnn", "segment"]
+RUNS = [0, 1]
 SMALL = {
     "densities": [10],
     "scales.smoke.shapes.images": 60,
     "localize.density": 10,
     "localize.counters": COUNTERS,
-    "localize.runs": [0, 1],
-    "shapes.runs": [0, 1],
+    "localize.runs": RUNS,
+    "shapes.runs": RUNS,
     "localize.shifts": [1, 32],
     "localize.turns": [5, 90],
     "localize.zooms": [10],
@@ -34,13 +36,15 @@ SMALL = {
     "shapes.variants.density": 10,
     "posenet.counter_density": 10,
 }
-STAGES = [
+SHAPES = [
     ("shapes.generate", "--density", 10),
     ("shapes.margin_sets",),
-    ("shapes.train", "--density", 10),
-    ("shapes.predict", "--density", 10),
-    *[("localize.train", "--counter", name) for name in COUNTERS],
-    *[("localize.count", "--counter", name) for name in COUNTERS],
+    *[("shapes.train", "--density", 10, "--run", run) for run in RUNS],
+    *[("shapes.predict", "--density", 10, "--run", run) for run in RUNS],
+]
+STAGES = [
+    *[("localize.train", "--counter", name, "--run", run) for name in COUNTERS for run in RUNS],
+    *[("localize.count", "--counter", name, "--run", run) for name in COUNTERS for run in RUNS],
     ("localize.compare",),
     ("localize.explain",),
     ("localize.probe",),
@@ -59,6 +63,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_params(folder, **SMALL)
     (folder / "pipeline/countclip").mkdir(parents=True)
     shutil.copy(Path(__file__).parents[2] / "pipeline/countclip/small-clip.json", folder / "pipeline/countclip")
+    run_stages(folder, *SHAPES)
+    # as shapes.collect does, which asks for the variants too
+    shutil.copytree(folder / "data/shapes/decisions", folder / "data/shapes/predictions")
     run_stages(folder, *STAGES)
     return folder
 
@@ -73,9 +80,13 @@ def read(folder: Path, name: str) -> pd.DataFrame:
     return pd.DataFrame(json.loads((folder / f"plots/localize/{name}.json").read_text()))
 
 
+@pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("counter", COUNTERS)
-def test_answers_follow_from_the_counts(done, counter):
-    table = pd.read_parquet(done / f"data/localize/counted/{counter}/answers.parquet")
+def test_answers_follow_from_the_counts(done, counter, run):
+    table = pd.read_parquet(done / f"data/localize/counted/{counter}-run{run}/answers.parquet")
+    assert set(zip(table["observer"].astype(str), table["counter"], table["run"], strict=True)) == {
+        (f"{counter}-run{run}", counter, run)
+    }
     assert len(table) == 4 + 2 * 4  # four test images; two margins of four
     more_circles = table["counted_circles"] > table["counted_squares"]
     assert (table["response"].astype(str) == np.where(more_circles, "circle", "square")).all()
@@ -88,9 +99,9 @@ def test_answers_follow_from_the_counts(done, counter):
 
 @pytest.mark.parametrize("counter", ["ssd", "faster_rcnn"])
 def test_counts_of_detectors_are_their_boxes_above_the_threshold(done, counter):
-    answers = pd.read_parquet(done / f"data/localize/counted/{counter}/answers.parquet").astype({"image": str})
-    boxes = pd.read_parquet(done / f"data/localize/counted/{counter}/boxes.parquet").astype({"image": str})
-    threshold = json.loads((done / f"metrics/localize/training/{counter}.json").read_text())["threshold"]
+    answers = pd.read_parquet(done / f"data/localize/counted/{counter}-run1/answers.parquet").astype({"image": str})
+    boxes = pd.read_parquet(done / f"data/localize/counted/{counter}-run1/boxes.parquet").astype({"image": str})
+    threshold = json.loads((done / f"metrics/localize/training/{counter}-run1.json").read_text())["threshold"]
     assert set(boxes["condition"]) <= {"test/density-10"}
     kept = boxes[boxes["score"] >= np.float32(threshold)]
     for _, row in answers[answers["condition"].astype(str) == "test/density-10"].iterrows():
@@ -101,21 +112,33 @@ def test_counts_of_detectors_are_their_boxes_above_the_threshold(done, counter):
 
 def test_all_are_compared_on_the_same_trials(done):
     tables = {path.stem: pd.read_parquet(path) for path in (done / "data/localize/predictions").glob("*.parquet")}
-    assert set(tables) == {"classify", *COUNTERS}
+    assert set(tables) == {f"{name}-run{run}" for name in ("classify", *COUNTERS) for run in RUNS}
     trials = {name: table[["condition", "image"]].astype(str) for name, table in tables.items()}
-    for name in COUNTERS:
-        pd.testing.assert_frame_equal(trials[name], trials["classify"])
-    theirs = pd.read_parquet(done / "data/shapes/decisions/paper/M10-run0.parquet").astype(
-        {"condition": str, "image": str}
-    )
-    merged = tables["classify"].astype({"condition": str, "image": str}).merge(theirs, on=["condition", "image"])
-    assert (merged["response_x"].astype(str) == merged["response_y"].astype(str)).all()
+    for name in tables:
+        pd.testing.assert_frame_equal(trials[name], trials["classify-run0"])
+    for run in RUNS:
+        theirs = pd.read_parquet(done / f"data/shapes/decisions/paper/M10-run{run}.parquet")
+        keys = {"condition": str, "image": str}
+        merged = tables[f"classify-run{run}"].astype(keys).merge(theirs.astype(keys), on=list(keys))
+        assert (merged["response_x"].astype(str) == merged["response_y"].astype(str)).all()
     margins = read(done, "margins")
     assert set(margins["counter"]) == {"classify", *COUNTERS, "true mask"}
     row = margins[(margins["counter"] == "ssd") & (margins["margin"] == 2)].iloc[0]
-    ssd = tables["ssd"][tables["ssd"]["condition"].astype(str) == "margins/density-10/margin+2"]
-    assert row["accuracy"] == ssd["correct"].mean()
+    for run in RUNS:
+        ssd = tables[f"ssd-run{run}"]
+        ssd = ssd[ssd["condition"].astype(str) == "margins/density-10/margin+2"]
+        assert row["accuracy_by_run"][run] == ssd["correct"].mean()
+    assert row["accuracy"] == np.mean(row["accuracy_by_run"])
     assert len(read(done, "cost")) == 5
+
+
+def test_another_run_has_other_weights(done):
+    for name in COUNTERS:
+        first, second = (
+            safetensors.numpy.load((done / f"models/localize/{name}-run{run}.safetensors").read_bytes()) for run in RUNS
+        )
+        assert first.keys() == second.keys()
+        assert any((first[key] != second[key]).any() for key in first if key.endswith("weight"))
 
 
 def test_every_heat_map_sums_to_one_or_is_none(done):
@@ -176,10 +199,12 @@ def test_boxes_and_masks_are_compared_on_the_same_images(done):
     assert set(zip(rows["boxes_of"], rows["masks_of"], strict=True)) == {("ssd", "segment"), ("faster_rcnn", "segment")}
     assert set(rows["density"]) == {10, "all"}
     assert (rows["images"] == 4).all()
-    masks = pd.read_parquet(done / "data/localize/counted/segment/answers.parquet")
-    masks = masks[masks["condition"].astype(str) == "test/density-10"]
-    shares = [masks[f"intersection_{kind}"] / masks[f"union_{kind}"] for kind in ("square", "circle")]
-    assert rows.iloc[0]["masks"] == pytest.approx(np.nanmean(shares, axis=0).mean(), abs=1e-6)
+    assert (rows["runs"] == 2).all()
+    for run in RUNS:
+        masks = pd.read_parquet(done / f"data/localize/counted/segment-run{run}/answers.parquet")
+        masks = masks[masks["condition"].astype(str) == "test/density-10"]
+        shares = [masks[f"intersection_{kind}"] / masks[f"union_{kind}"] for kind in ("square", "circle")]
+        assert rows.iloc[0]["masks_by_run"][run] == pytest.approx(np.nanmean(shares, axis=0).mean(), abs=1e-6)
     assert rows.iloc[0]["gain"] == pytest.approx(rows.iloc[0]["masks"] - rows.iloc[0]["boxes"], abs=2e-6)
 
 
@@ -210,12 +235,30 @@ def test_figures_are_there(done):
 
 def test_one_counter_alone_is_compared_and_drawn(copy, run_stage):
     for name in COUNTERS[1:]:
-        shutil.rmtree(copy / f"data/localize/counted/{name}")
+        for run in RUNS:
+            shutil.rmtree(copy / f"data/localize/counted/{name}-run{run}")
     edit_params(copy / "params.yaml", {"localize.counters": ["regress"]})
     for stage in ("compare", "figures"):
         result = run_stage(f"localize.{stage}")
         assert result.returncode == 0, result.stderr
     assert set(read(copy, "margins")["counter"]) == {"classify", "regress"}
+
+
+def test_runs_that_the_classifier_lacks_are_named(copy, run_stage):
+    for name in COUNTERS:
+        shutil.copytree(copy / f"data/localize/counted/{name}-run1", copy / f"data/localize/counted/{name}-run5")
+        path = copy / f"data/localize/counted/{name}-run5/answers.parquet"
+        write_predictions(path, pd.read_parquet(path).assign(run=5, observer=f"{name}-run5"))
+        shutil.copy(
+            copy / f"metrics/localize/training/{name}-run1.json", copy / f"metrics/localize/training/{name}-run5.json"
+        )
+    edit_params(copy / "params.yaml", {"localize.runs": [0, 5]})
+    result = run_stage("localize.compare")
+    assert result.returncode == 0, result.stderr
+    assert "runs [5] are in no pair, M10 lacks them" in result.stdout
+    assert json.loads((copy / "metrics/localize.json").read_text())["runs_without_classify"] == [5]
+    assert set(read(copy, "paired").query("counter == 'ssd'")["runs"]) == {1}
+    assert set(read(copy, "margins").query("counter == 'ssd'")["runs"]) == {2}
 
 
 @pytest.mark.parametrize("counter", ["ssd", "segment"])
@@ -224,8 +267,8 @@ def test_training_killed_at_random_moments_ends_in_the_same_bytes(copy, run_stag
     edit_params(copy / "params.yaml", longer)
     assert run_stage("localize.train", "--counter", counter).returncode == 0
     made = [
-        f"models/localize/{counter}.safetensors",
-        *(f"{name}/localize/training/{counter}" for name in ("plots", "metrics")),
+        f"models/localize/{counter}-run0.safetensors",
+        *(f"{name}/localize/training/{counter}-run0" for name in ("plots", "metrics")),
     ]
     undisturbed = {name: digest for name, digest in digests(copy).items() if name.startswith(tuple(made))}
     assert len(undisturbed) == 3
@@ -241,9 +284,9 @@ def test_training_killed_at_random_moments_ends_in_the_same_bytes(copy, run_stag
 
 
 def test_a_checkpoint_of_another_counter_does_not_fit(copy, run_stage):
-    shutil.copy(copy / "models/localize/segment.safetensors", copy / "models/localize/ssd.safetensors")
+    shutil.copy(copy / "models/localize/segment-run0.safetensors", copy / "models/localize/ssd-run0.safetensors")
     assert_one_line_error(
-        run_stage("localize.count", "--counter", "ssd"), "models/localize/ssd.safetensors", "does not fit"
+        run_stage("localize.count", "--counter", "ssd"), "models/localize/ssd-run0.safetensors", "does not fit"
     )
 
 
@@ -264,6 +307,9 @@ def test_an_unknown_counter(copy, run_stage):
     ("key", "value", "parts"),
     [
         ("localize.counters", ["guess"], ("localize.counters", "'regress'", "'guess'")),
+        ("localize.runs", [], ("localize.runs", "at least 1")),
+        ("localize.runs", [0, 0], ("localize.runs", "twice")),
+        ("localize.runs", [-1], ("localize.runs.0", "greater than or equal to 0")),
         ("localize.density", 55, ("localize.density", "[55]", "densities = [10]")),
         ("localize.explained", [10, 80], ("localize.explained", "[80]")),
         ("localize.anchors", [0.1, 0.3, 0.2], ("localize", "should grow")),
