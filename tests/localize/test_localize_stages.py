@@ -14,9 +14,7 @@ import pytest
 import safetensors.numpy
 from conftest import assert_one_line_error, copy_params, digests, edit_params, run_killed, run_stages
 
-from pipeline.params import load_params
 from pipeline.predictions import write_predictions
-from pipeline.stage import UserError
 from pipeline.training import save_weights
 
 COUNTERS = ["regress", "ssd", "faster_rcnn", "segment"]
@@ -301,48 +299,6 @@ def test_an_unknown_counter(copy, run_stage):
     assert_one_line_error(
         run_stage("localize.train", "--counter", "guess"), "localize.counters", "'guess'", "regress, ssd"
     )
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "parts"),
-    [
-        ("localize.counters", ["guess"], ("localize.counters", "'regress'", "'guess'")),
-        ("localize.runs", [], ("localize.runs", "at least 1")),
-        ("localize.runs", [0, 0], ("localize.runs", "twice")),
-        ("localize.runs", [-1], ("localize.runs.0", "greater than or equal to 0")),
-        ("localize.density", 55, ("localize.density", "[55]", "densities = [10]")),
-        ("localize.explained", [10, 80], ("localize.explained", "[80]")),
-        ("localize.anchors", [0.1, 0.3, 0.2], ("localize", "should grow")),
-        ("scales.smoke.localize.mask_size", 40, ("mask_size = 40", "multiple of")),
-        ("scales.smoke.localize.held_out", 40, ("held_out = 40", "48 training images")),
-        ("scales.smoke.localize.test_images", 13, ("test_images = 13", "12 test images only")),
-        ("scales.smoke.localize.probe_images", 7, ("scales.smoke.localize.probe_images = 7", "at most 6 with the 12")),
-        ("scales.smoke.localize.shift_images", 13, ("shift_images = 13", "12 test images only")),
-        ("scales.smoke.localize.training.ssd.batch_size", 17, ("batch_size = 17", "images = 16")),
-        ("localize.shifts", [0], ("localize.shifts.0",)),
-    ],
-)
-def test_settings_that_cannot_be(workspace, key, value, parts):
-    folder = workspace(**SMALL)
-    load_params()
-    edit_params(folder / "params.yaml", {key: value})
-    with pytest.raises(UserError) as error:
-        load_params()
-    for part in parts:
-        assert part in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("densities", "most"), [([10], 6), ([10, 50], 8), ([10, 50, 90], 9), ([10, 30, 50, 70, 90], 10)]
-)
-def test_the_probe_may_ask_for_as_many_images_as_there_are(workspace, densities, most):
-    """Of 12 test images of one density: its own, and its part of as many others of all densities."""
-    folder = workspace(**SMALL | {"densities": densities, "scales.smoke.localize.probe_images": most})
-    assert most + -(-most // len(densities)) <= 12
-    load_params()
-    edit_params(folder / "params.yaml", {"scales.smoke.localize.probe_images": most + 1})
-    with pytest.raises(UserError, match=f"probe_images = {most + 1}: at most {most} with the 12 test images"):
-        load_params()
 
 
 def test_a_pool_whose_things_places_are_not_known(copy, run_stage):
