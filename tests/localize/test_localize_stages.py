@@ -24,8 +24,8 @@ SMALL = {
     "scales.smoke.shapes.images": 60,
     "localize.density": 10,
     "localize.counters": COUNTERS,
-    "localize.runs": RUNS,
-    "shapes.runs": RUNS,
+    "localize.runs": [*RUNS],
+    "shapes.runs": [*RUNS],  # the same list would be an alias in YAML
     "localize.shifts": [1, 32],
     "localize.turns": [5, 90],
     "localize.zooms": [10],
