@@ -14,11 +14,12 @@ estimate finite where the answers separate perfectly. The lapse is profiled on a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import expit, xlog1py, xlogy
+from scipy.special import expit, ndtr, xlog1py, xlogy
 
 from pipeline.statistics.intervals import wilson
 
@@ -28,7 +29,19 @@ if TYPE_CHECKING:
 LAPSES = np.linspace(0, 0.1, 11)
 PRIOR_SD = np.array([20.0, 2.5])  # of intercept and slope
 ITERATIONS = 50
+Link = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # the share F, and its derivative
 FLAT = 1e-3  # a slope of so few logits a shape is none
+
+
+def logit(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The logistic function of z, and its derivative."""
+    share = expit(z)
+    return share, share * (1 - share)
+
+
+def probit(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The normal distribution function of z, and its density."""
+    return ndtr(z), np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
 
 
 @dataclass(frozen=True)
@@ -54,28 +67,44 @@ def maximise(margins: np.ndarray, circle: np.ndarray, total: np.ndarray) -> tupl
     margins, total: [M]. circle: number of 'circle' answers, [..., M]. Returns the coefficients
     (intercept, slope) [..., 2] of the logit, and the lapse [...].
     """
-    design = np.stack([np.ones_like(margins, dtype=float), margins], axis=1)  # [M, 2]
-    squares = np.einsum("mi,mj->mij", design, design).reshape(-1, 4)
+    design = np.stack([np.ones_like(margins, dtype=float), margins], axis=1)
+    return maximise_design(design, circle, total, PRIOR_SD, np.array([0.0, 0.1]))
+
+
+def maximise_design(
+    design: np.ndarray,
+    circle: np.ndarray,
+    total: np.ndarray,
+    prior_sd: np.ndarray,
+    start: np.ndarray,
+    link: Link = logit,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of any linear predictor: p = lapse + (1 - 2 lapse) F(design @ coefficients).
+
+    design: [M, K]. circle: number of 'circle' answers, [..., M], of total [M]. prior_sd, start: [K]. Returns the
+    coefficients [..., K] and the lapse [...].
+    """
+    squares = np.einsum("mi,mj->mij", design, design).reshape(len(design), -1)
     rest = (1 - 2 * LAPSES)[:, None]  # [L, 1]
-    precision = np.diag(PRIOR_SD**-2.0)
+    precision = np.diag(prior_sd**-2.0)
 
     def posterior(beta: np.ndarray, circle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        logistic = expit(beta @ design.T)  # [N, L, M]
-        p = np.clip(LAPSES[:, None] + rest * logistic, 1e-12, 1 - 1e-12)
+        share, density = link(beta @ design.T)  # [N, L, M]
+        p = np.clip(LAPSES[:, None] + rest * share, 1e-12, 1 - 1e-12)
         log_likelihood = xlogy(circle[:, None], p) + xlog1py((total - circle)[:, None], -p)
-        return log_likelihood.sum(-1) - 0.5 * ((beta / PRIOR_SD) ** 2).sum(-1), p, rest * logistic * (1 - logistic)
+        return log_likelihood.sum(-1) - 0.5 * ((beta / prior_sd) ** 2).sum(-1), p, rest * density
 
     # who answers the same to nearly every image has few resamples that differ; each is fitted once
     shape = circle.shape[:-1]
-    circle, which = np.unique(circle.reshape(-1, len(margins)), axis=0, return_inverse=True)
+    circle, which = np.unique(circle.reshape(-1, len(design)), axis=0, return_inverse=True)
     # Fisher scoring, with each step halved until it no longer makes things worse
-    beta = np.broadcast_to([0.0, 0.1], (len(circle), len(LAPSES), 2)).copy()
+    beta = np.broadcast_to(start, (len(circle), len(LAPSES), len(start))).copy()
     height, p, slope = posterior(beta, circle)
     for _ in range(ITERATIONS):
         variance = p * (1 - p)
         score = (slope / variance * (circle[:, None] - total * p)) @ design - beta @ precision
         information = (total * slope**2 / variance) @ squares
-        information = information.reshape(*beta.shape, 2) + precision
+        information = information.reshape(*beta.shape, len(start)) + precision
         step = np.linalg.solve(information, score[..., None])[..., 0]
         worse, tried = np.zeros(height.shape, dtype=bool), np.arange(len(circle))
         for _ in range(12):
@@ -92,7 +121,7 @@ def maximise(margins: np.ndarray, circle: np.ndarray, total: np.ndarray) -> tupl
             break
     best = height.argmax(axis=-1)
     coefficients = np.take_along_axis(beta, best[:, None, None], axis=1)[:, 0]
-    return coefficients[which].reshape(*shape, 2), LAPSES[best][which].reshape(shape)
+    return coefficients[which].reshape(*shape, len(start)), LAPSES[best][which].reshape(shape)
 
 
 def fit(margins: np.ndarray, circle: np.ndarray, total: np.ndarray, rng: np.random.Generator, resamples: int) -> Fit:
