@@ -154,7 +154,9 @@ def draw(rows: pd.DataFrame) -> None:
         for shift, colour, (of, label) in zip((0.15, -0.15), COLOURS, labels.items(), strict=False):
             these = rows[rows["sets"] == of]
             y = these["network"].map(places) + shift
-            axes[0].plot(these["ratio"] - these["difference"], y, "o", color=colour, ms=4, alpha=0.6, label=label)
+            axes[0].plot(
+                1000 * (these["ratio"] - these["difference"]), y, "o", color=colour, ms=4, alpha=0.6, label=label
+            )
             known = these.dropna(subset=["weber_fraction"])
             high = known["high"].astype(float).fillna(1e3)
             reach = [known["weber_fraction"] - known["low"].astype(float), high - known["weber_fraction"]]
@@ -164,7 +166,9 @@ def draw(rows: pd.DataFrame) -> None:
             )
         axes[0].axvline(0, color="#888888", lw=1, ls=":")
         axes[0].set_yticks(range(len(names)), names)
-        axes[0].set(xlabel="log-likelihood by the ratio minus by the difference\n(nats an answer, held out)")
+        axes[0].set(
+            xlabel="log-likelihood by the ratio minus by the difference\n(thousandths of a nat an answer, held out)"
+        )
         axes[0].legend()
         axes[1].axvline(PEOPLE, color="#888888", lw=1, ls="--")
         axes[1].annotate(" people", (PEOPLE, len(names) - 0.6), color="#555555", fontsize=8)
