@@ -28,6 +28,11 @@ RESULTS = ("data", "models", "plots", "metrics")
 LONGEST = ("test_workflow.py", "test_workflow_turned.py", "test_cluster.py")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: tests of the workflow wait for processes that they started."""
+    return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest modules first, so that no process is left with one while the others are done."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
