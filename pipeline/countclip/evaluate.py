@@ -97,7 +97,8 @@ def of_number(number: int, runs: list[pd.DataFrame]) -> dict:
     if None in of_runs[0].values():
         return row | of_runs[0]
     names = list(of_runs[0])
-    return row | dict(zip(names, over_runs(*([one[name] for one in of_runs] for name in names)), strict=True))
+    value, low, high = over_runs(*([one[name] for one in of_runs] for name in names))
+    return row | dict(zip(names, (value, max(low, -1.0), min(high, 1.0)), strict=True))
 
 
 @torch.no_grad()
