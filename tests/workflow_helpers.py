@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 DENSITIES = [10, 50, 90]  # of the nine: each is two stages, and every stage starts Python
 FEWER = {"shapes.runs": [0, 1], "shapes.variants.runs": [1], "localize.runs": [0, 1]}
-FEWER |= {"posenet.backbones": ["pixels", "vgg16", "squeezenet1_1"]}
+FEWER |= {"countclip.runs": [0, 1], "posenet.backbones": ["pixels", "vgg16", "squeezenet1_1"]}
 ONE_DENSITY = {"densities": [10], "shapes.margin_densities": [10], "shapes.variants.density": 10}
 ONE_DENSITY |= {"posenet.counter_density": 10, "localize.density": 10}
 ONE_AT_A_TIME, TWO_AT_A_TIME = (

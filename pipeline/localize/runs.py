@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.shards import item_rng
-from pipeline.statistics.intervals import over_runs, over_runs_and_images, share_over_runs
-from pipeline.statistics.psychometric import describe
+from pipeline.statistics.intervals import over_runs_and_images, share_over_runs
+from pipeline.statistics.psychometric import describe_runs
 
 KEY = ["condition", "image"]
 
@@ -65,22 +65,15 @@ def rates(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def bias_table(margins: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
-    """A psychometric function for each observer, density and training run.
+    """Psychometric functions by observer and density: a row as `describe_runs` has it.
 
-    margins: `rates` with 'counter', 'density' and 'margin'. pse, slope: means over runs, with intervals over images and
-    runs; the PSE is undefined where that of a run is. pse_by_run, slope_by_run, intercept_by_run, lapse_by_run: of each
-    run's own function.
+    margins: `rates` with 'counter', 'density' and 'margin'.
     """
-    rows = []
-    for (observer, density), cells in margins.groupby(["counter", "density"], sort=False):
-        rng = item_rng(seed, f"localize/compare/{observer}/{density}")
-        circles = np.array(cells["circle_by_run"].tolist())  # [margins, runs]
-        fits = pd.DataFrame(
-            describe(cells[["margin", "images"]].assign(circle=of_run), rng, resamples) for of_run in circles.T
-        ).astype(float)
-        row = {"counter": observer, "density": density, "runs": len(fits)}
-        for name in ("pse", "slope"):
-            bounds = over_runs(*(fits[f"{name}{suffix}"].to_numpy() for suffix in ("", "_low", "_high")))
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
-        rows.append(row | {f"{name}_by_run": fits[name].tolist() for name in ("pse", "slope", "intercept", "lapse")})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "counter": observer,
+            "density": density,
+            **describe_runs(cells, item_rng(seed, f"localize/compare/{observer}/{density}"), resamples),
+        }
+        for (observer, density), cells in margins.groupby(["counter", "density"], sort=False)
+    )

@@ -56,11 +56,3 @@ def rates_over_runs(trials: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(table.index, names=["network", "condition"])
     return table
-
-
-def of_run(table: pd.DataFrame, place: int) -> pd.DataFrame:
-    """`rates_over_runs`' table, or one made of its rows, as one of its runs has it; without intervals."""
-    names = ("accuracy", "circle")
-    drawn = {name: [shares[place] for shares in table[f"{name}_by_run"]] for name in names}
-    beyond = [f"{name}{suffix}" for name in names for suffix in ("_low", "_high", "_by_run")]
-    return table.drop(columns=beyond).assign(**drawn)

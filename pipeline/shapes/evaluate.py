@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.params import Params, load_params
-from pipeline.shapes.answers import of_run, rates_over_runs, read_answers
+from pipeline.shapes.answers import rates_over_runs, read_answers
 from pipeline.shapes.paths import PLOTS, Network, margin_name, observer, split_name
 from pipeline.shapes.statements import convergence, margins_of_test_sets, of_single_networks, statements
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
 from pipeline.statistics.intervals import over_networks, over_runs, wilson
-from pipeline.statistics.psychometric import describe
+from pipeline.statistics.psychometric import describe_runs
 
 # The paper's 21 margin sets; -6 and 6 were left out by mistake
 PAPER_DENSITIES, PAPER_MARGINS = {10, 50, 100}, {-8, -4, -2, 0, 2, 4, 8}
@@ -58,24 +58,15 @@ def margin_table(by_condition: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 
 def bias_table(margins: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
-    """A psychometric function for each network, density and training run.
-
-    pse, slope: means over runs, with intervals; the PSE is undefined where that of a run is, and so is a bound.
-    pse_by_run, slope_by_run, intercept_by_run, lapse_by_run: of each run's own function.
-    """
-    rows = []
-    for (network, density), cells in margins.groupby(["network", "density"]):
-        rng = item_rng(seed, f"shapes/evaluate/{network}/{density}")
-        fits = pd.DataFrame(
-            describe(of_run(cells, place), rng, resamples) for place in range(len(cells["circle_by_run"].iloc[0]))
-        ).astype(float)
-        row = {"network": network, "density": density, "runs": len(fits)}
-        for name in ("pse", "slope"):
-            bounds = over_runs(*(fits[f"{name}{suffix}"].to_numpy() for suffix in ("", "_low", "_high")))
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
-        row |= {f"{name}_by_run": fits[name].tolist() for name in ("pse", "slope", "intercept", "lapse")}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    """Psychometric functions by network and density: a row as `describe_runs` has it."""
+    return pd.DataFrame(
+        {
+            "network": network,
+            "density": density,
+            **describe_runs(cells, item_rng(seed, f"shapes/evaluate/{network}/{density}"), resamples),
+        }
+        for (network, density), cells in margins.groupby(["network", "density"])
+    )
 
 
 def extreme(table: pd.DataFrame, keys: list[str], lowest: bool) -> dict:

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit, ndtr, xlog1py, xlogy
 
-from pipeline.statistics.intervals import wilson
+from pipeline.statistics.intervals import over_runs, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,3 +188,22 @@ def describe(margins: pd.DataFrame, rng: np.random.Generator, resamples: int) ->
         "slope_high": slope_high,
         "lapse": found.lapse,
     }
+
+
+def describe_runs(cells: pd.DataFrame, rng: np.random.Generator, resamples: int) -> dict[str, Any]:
+    """A fit to each training run of one observer, and their means with intervals over images and runs.
+
+    cells: a row a margin, with 'margin', 'images' and 'circle_by_run' (each run's fraction). runs: how many.
+    pse, slope: undefined where that of a run is, and so is a bound. pse_by_run, slope_by_run, intercept_by_run,
+    lapse_by_run: lists.
+    """
+    import pandas as pd
+
+    by_run = np.array(cells["circle_by_run"].tolist()).T  # [runs, margins]
+    of_runs = [describe(cells[["margin", "images"]].assign(circle=circle), rng, resamples) for circle in by_run]
+    fits = pd.DataFrame(of_runs).astype(float)
+    row: dict[str, Any] = {"runs": len(fits)}
+    for name in ("pse", "slope"):
+        bounds = over_runs(*(fits[f"{name}{suffix}"].to_numpy() for suffix in ("", "_low", "_high")))
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+    return row | {f"{name}_by_run": fits[name].tolist() for name in ("pse", "slope", "intercept", "lapse")}

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest, ttest_1samp
 
 from pipeline.params import load_params
-from pipeline.shapes.answers import of_run, rates_over_runs
+from pipeline.shapes.answers import rates_over_runs
 from pipeline.shapes.dataset import Images
 from pipeline.shapes.evaluate import accuracy_table, bias_table, extreme, margin_table, summary
 from pipeline.shapes.paths import Network, margin_name, observer, split_name
@@ -95,7 +95,7 @@ def test_tables_and_summary(params, every_trial):
     assert m50["accuracy_by_run"].tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
     assert m50["circle"].tolist() == [0.5, 0.5, 0.5, 0.5]
     assert m50["in_paper"].tolist() == [False, True, True, False]
-    assert of_run(m50, 0)["circle"].tolist() == [1, 1, 1, 1]
+    assert [shares[0] for shares in m50["circle_by_run"]] == [1, 1, 1, 1]
 
     bias = bias_table(margins, seed=0, resamples=50)
     assert bias["pse"].isna().tolist() == [True, True]  # where a run's is undefined
