@@ -153,17 +153,14 @@ def draw(rows: pd.DataFrame) -> None:
     with figure(PLOTS / "weber.png", ncols=2, sharey=True, figsize=(10, 0.32 * len(names) + 1.5)) as (_, axes):
         for shift, colour, (of, label) in zip((0.15, -0.15), COLOURS, labels.items(), strict=False):
             these = rows[rows["sets"] == of]
-            y = these["network"].map(places) + shift
+            y = these["network"].map(places).astype(float) + shift
             axes[0].plot(
                 1000 * (these["ratio"] - these["difference"]), y, "o", color=colour, ms=4, alpha=0.6, label=label
             )
             known = these.dropna(subset=["weber_fraction"])
-            high = known["high"].astype(float).fillna(1e3)
-            reach = [known["weber_fraction"] - known["low"].astype(float), high - known["weber_fraction"]]
-            y = known["network"].map(places) + shift
-            axes[1].errorbar(
-                known["weber_fraction"].astype(float), y, xerr=np.array(reach, float), fmt="o", color=colour, ms=4, lw=1
-            )
+            reach = [known["weber_fraction"] - known["low"], known["high"] - known["weber_fraction"]]
+            y = known["network"].map(places).astype(float) + shift
+            axes[1].errorbar(known["weber_fraction"], y, xerr=np.array(reach), fmt="o", color=colour, ms=4, lw=1)
         axes[0].axvline(0, color="#888888", lw=1, ls=":")
         axes[0].set_yticks(range(len(names)), names)
         axes[0].set(
@@ -178,6 +175,8 @@ def draw(rows: pd.DataFrame) -> None:
 def main() -> str:
     params = load_params()
     rows = pd.DataFrame([row for of in SETS for row in rows_of(of, params)])
+    numbers = [*PREDICTORS, *(name for name in rows if name.startswith(("weber", "low", "high", "sensitivity")))]
+    rows[numbers] = rows[numbers].astype(float)  # where none is defined, too
     write_json(METRICS / "weber.json", summary(rows))
     write_json(PLOTS / "weber.json", rows.to_dict("records"))
     draw(rows)

@@ -144,6 +144,16 @@ def test_the_stage_tells_of_every_observer(predicted):
     assert Path("plots/shapes/weber.png").stat().st_size > 5000
 
 
+def test_where_nobody_has_a_weber_fraction_the_stage_says_so(predicted):
+    for network in (Network(10), Network(50), Network(50, "regnet_y_400mf", 1)):
+        rows = pd.read_parquet(network.predictions)
+        write_predictions(network.predictions, rows.assign(response="square"))
+    stage.main()
+    found = json.loads(Path("metrics/shapes/weber.json").read_text())["test_sets"]
+    assert found["weber_fraction"] == {"mean": None, "low": None, "high": None, "networks": 0}
+    assert found["undefined"] == {"always the same answer": 3}
+
+
 def test_observers_of_one_number_of_images_are_compared_on_the_same(predicted):
     tables = [stage.read(Network(density).predictions, "test_sets") for density in (10, 50)]
     tables[1] = tables[1].iloc[[1, 1, *range(2, len(tables[1]))]].reset_index(drop=True)
