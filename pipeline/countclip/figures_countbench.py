@@ -20,7 +20,7 @@ from pipeline.countclip.published import PRETRAINED, Configuration, matrix_of, r
 from pipeline.countclip.runs import run_name
 from pipeline.figures import COLOURS, figure
 from pipeline.params import load_params
-from pipeline.stage import run
+from pipeline.stage import run, write_json
 
 TITLES = {
     "pretrained": "pre-trained",
@@ -28,6 +28,8 @@ TITLES = {
     "best": "fine-tuned, best epoch on this benchmark",
     "held_out": "fine-tuned, best epoch on held-out pairs",
 }
+
+ACCURACIES = {"countbench": "CountBench", "held_out": "held-out pairs, mean over numbers"}
 
 
 def answers_file(weights: str) -> Path:
@@ -84,10 +86,17 @@ def by_number(path: Path) -> None:
 
 
 def training(path: Path, runs: list[int]) -> None:
-    """Both losses over the steps, accuracies over the epochs: thin each run, thick their mean."""
+    """Both losses over the steps, accuracies over the epochs: thin each run, thick their mean.
+
+    The mean accuracies go to accuracy_by_epoch.json too, for `dvc plots`.
+    """
     files = [run_name(run) for run in runs]
     curves = pd.concat(pd.read_csv(PLOTS / f"training/{name}.csv").assign(run=name) for name in files)
     epochs = pd.concat(pd.read_json(PLOTS / f"epochs/{name}.json").assign(run=name) for name in files)
+
+    epochs[list(ACCURACIES)] = epochs[list(ACCURACIES)].astype(float)
+    means = epochs.groupby("epoch", as_index=False)[list(ACCURACIES)].mean()
+    write_json(PLOTS / "accuracy_by_epoch.json", means.to_dict("records"))
 
     def lines(ax: Axes, table: pd.DataFrame, x: str, y: str, colour: str, label: str) -> None:
         for _, one in table.groupby("run"):
@@ -100,8 +109,7 @@ def training(path: Path, runs: list[int]) -> None:
             lines(left, curves, "step", name, colour, label)
         left.set(xlabel="step", ylabel="loss (nats)", ylim=(0, None))
         left.legend()
-        labels = {"countbench": "CountBench", "held_out": "held-out pairs, mean over numbers"}
-        for colour, (name, label) in zip(COLOURS, labels.items(), strict=False):
+        for colour, (name, label) in zip(COLOURS, ACCURACIES.items(), strict=False):
             if epochs[name].notna().any():
                 lines(right, epochs, "epoch", name, colour, label)
         right.axhline(1 / len(NUMBERS), color="0.5", lw=0.8, ls="--", label="chance")

@@ -149,6 +149,10 @@ def test_metrics_are_what_the_trials_say(prepared, run_stage):
     assert metrics["accuracy"]["last"] == pytest.approx(np.mean(by_run), abs=1e-6)
     best = [max(epoch["countbench"] for epoch in run) for run in epochs]
     assert metrics["accuracy"]["best"] == pytest.approx(np.mean(best), abs=1e-6)
+    drawn = json.loads(Path("plots/countclip/accuracy_by_epoch.json").read_text())
+    assert [row["countbench"] for row in drawn] == pytest.approx(
+        [np.mean([run[place]["countbench"] for run in epochs]) for place in range(2)], abs=1e-6
+    )
     before = rows["pretrained"]["correct"].to_numpy(bool)
     after = rows["last"]["correct"].to_numpy(bool).reshape(2, -1)
     assert measured["gained"]["last"] == (after & ~before).sum() / 2
