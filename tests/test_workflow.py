@@ -89,6 +89,7 @@ def test_figures_are_pictures(reproduced):
         "psychometric.png",
         "bias.png",
         "normalisation.png",
+        "weber.png",
         "epochs.png",
     }
     for name in names:
