@@ -30,7 +30,9 @@ FROM_TRAINING = {
     "evaluate_normalisation",
     "boundary_path",
     "figures_shapes",
+    "weigh_margins",
     "consistency_counters",
+    "trials_needed",
     "figures_consistency",
 }
 FROM_COUNTER = {"extract_counter_features", "train_posenet", "evaluate_posenet", "figures_posenet"}
