@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from dvc import dvcfile
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.utils.serialize import _yaml, dumps_yaml
+from dvc.utils.serialize import dumps_yaml
 from ruamel.yaml import YAML
 
 from pipeline.stage import UserError
@@ -38,12 +41,18 @@ def test_one_module_touches_dvcs_private_parts():
     assert set(by_module) == {"pipeline/workflow/dvc_parts.py"}, by_module
 
 
-def test_the_fast_parser_replaces_the_one_for_updates():
-    """`modify_yaml` must look it up where we put ours, each time."""
-    assert "parse_yaml_for_update" in inspect.getsource(_yaml.modify_yaml), "dvc.utils.serialize._yaml.modify_yaml"
+def test_dvcs_lock_file_is_replaced_by_ours():
+    """DVC must look the class up where we put ours, and hand a lock's stages on as a mapping."""
+    assert "Lockfile(" in inspect.getsource(dvcfile.ProjectFile._lockfile.fget), "dvc.dvcfile.ProjectFile._lockfile"
     text = (REPOSITORY / "dvc.lock").read_text()
-    for parse in (_yaml.parse_yaml, _yaml.parse_yaml_for_update):
-        assert dumps_yaml(parse(text, "dvc.lock")) == text, parse.__name__
+    assert text.startswith(dvc_parts.HEAD)
+    assert not dvc_parts.ANCHOR.search(text), "DVC's own, slower class would read and write it"
+    entries = dvc_parts.Entries(text.removeprefix(dvc_parts.HEAD))
+    assert dict(entries) == YAML(typ="safe").load(text)["stages"]
+    assert list(entries) == list(YAML(typ="safe").load(text)["stages"])
+    for name in list(entries)[::20]:
+        entries.replace(name, entries[name])
+    assert dvc_parts.HEAD + "".join(entries.texts.values()) == text
 
 
 @pytest.fixture
@@ -81,12 +90,41 @@ def test_entries_are_written_as_dvc_writes_them(repository):
         assert not dvc_parts.lock_is_readable(repo)
 
 
+SHARED = """  twice:
+    cmd: echo twice > twice
+    params: [first, second]
+    outs: [twice]
+"""
+
+
+@pytest.mark.parametrize("more", ["", SHARED], ids=["plain", "shared"])
+def test_our_dvc_leaves_the_lock_that_plain_dvc_leaves(repository, more):
+    """Entries added at the end, and changed in their places; with what an entry holds twice too."""
+    with Path("dvc.yaml").open("a") as file:
+        file.write("\n  '10':\n    cmd: echo 10 > ten\n    outs: [ten]\n" + more)
+    changed = Path("dvc.yaml").read_text().replace("echo b >", "printf b >")
+    found = []
+    for start in ([sys.executable, "-m", "dvc"], dvc_parts.command()):
+        Path("params.yaml").write_text("first: &one [1, 2]\nsecond: *one\n")
+        subprocess.run([*start, "repro", "--quiet"], check=True)
+        found.append(Path("dvc.lock").read_text())
+        before, after = Path("dvc.yaml").read_text(), changed
+        Path("dvc.yaml").write_text(after)
+        subprocess.run([*start, "repro", "--quiet", "--single-item", "b"], check=True)
+        subprocess.run([*start, "repro", "--quiet", "a", "d"], check=True)
+        found.append(Path("dvc.lock").read_text())
+        Path("dvc.yaml").write_text(before)
+        Path("dvc.lock").unlink()
+    assert found[:2] == found[2:]
+    assert "printf b" in found[3]
+
+
 def test_what_an_entry_holds_twice_is_written_as_dvc_writes_it(repository):
     """sources.yaml's anchors come to dvc.lock; a node hands its entry over in YAML, which keeps them."""
     shared = ["openai", "clip_vit_b_32"]
     entry = {"cmd": "a", "params": {"params.yaml": {"first": shared, "second": shared}}}
     text = dvc_parts.dumps_yaml({"entry": entry})
-    assert dumps_yaml(YAML(typ="safe").load(text)) == text == dumps_yaml(_yaml.parse_yaml(text, "dvc.lock"))
+    assert dumps_yaml(YAML(typ="safe").load(text)) == text
     assert "*id001" in text
 
 
