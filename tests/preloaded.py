@@ -2,7 +2,7 @@
 
 Each is a process of its own all the same, with its own import of `pipeline`, folder, environment, output and exit
 status. It shares with the others what `python -m` would have anew, the seed of hashes; that results do not depend on
-that is seen where DVC runs the stages (test_workflow_turned.py).
+that is seen where a cluster runs the stages, each with its own start of Python (test_cluster.py).
 
 Stages that DVC starts can be such processes too: `python` is then the script of `stand_in`, which asks for one.
 """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import networkx as nx
 import pandas as pd
 import pytest
 from conftest import edit_params
@@ -18,7 +20,6 @@ from dvc.repo import Repo
 from dvc.utils.serialize import LOADERS, load_yaml
 from ruamel.yaml import YAML
 from workflow_helpers import (
-    DENSITIES,
     ONE_AT_A_TIME,
     ONE_DENSITY,
     clone,
@@ -32,8 +33,29 @@ from workflow_helpers import (
     site_cache,
 )
 
+from pipeline.workflow.dvc_parts import WHOLE, read_graph
+
 pytestmark = pytest.mark.slow
 
+FROM_TARGET = {"train_resnet", "train_variant"}  # and who scores ties
+FROM_TARGET |= {"predict_shapes", "predict_variant", "renormalise_shapes", "boundary_path", "count_shapes"}
+FROM_TRAINING = {
+    "predict_shapes",
+    "predict_variant",
+    "collect_decisions",
+    "evaluate_shapes",
+    "renormalise_shapes",
+    "evaluate_normalisation",
+    "boundary_path",
+    "figures_shapes",
+    "weigh_margins",
+    "consistency_counters",
+    "trials_needed",
+}
+FROM_COUNTER = {"extract_counter_features", "train_posenet", "evaluate_posenet", "figures_posenet"}
+FROM_NETWORKS = {"explain_counters", "compare_counters", "consistency_purpose", "figures_localize"}
+FROM_M50 = {"probe_counter", "shift_counter"}
+JUDGED = {"claims", "report"}
 FROM_LAMBDA = {"train_countclip", "evaluate_countclip", "figures_countbench"}
 
 
@@ -41,15 +63,16 @@ FROM_LAMBDA = {"train_countclip", "evaluate_countclip", "figures_countbench"}
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second clone in which all has run, stage by stage as `dvc repro` does it, and its results are committed.
 
-    Of stages that differ in the density of their images only, one has run: the first clone's runs stand for the others.
+    Of stages that differ only in the density of their images, or in the training run, one has run: the first clone's
+    runs stand for the others.
     """
     first = reproduced_once(tmp_path_factory)
     second = clone(tmp_path_factory.mktemp("second") / "clone")
     link(first / "cache", second / ".dvc/cache")
     stages = YAML(typ="safe").load(first / "dvc.lock")["stages"]
-    others = {name for name in stages if name.endswith(tuple(f"@{density}" for density in DENSITIES[1:]))}
-    forget(second / ".dvc/cache", {stage["cmd"] for name, stage in stages.items() if name not in others})
-    assert ran(run(*ONE_AT_A_TIME, cwd=second), values=True) == set(stages) - others
+    firsts = {re.sub(r"(?<=[@-])\d+", "", name): name for name in reversed(stages)}.values()
+    forget(second / ".dvc/cache", {stages[name]["cmd"] for name in firsts})
+    assert ran(run(*ONE_AT_A_TIME, cwd=second), values=True) == set(firsts)
     commit(second)
     return second
 
@@ -77,6 +100,9 @@ def test_another_lambda_trains_and_evaluates_only(turned):
     assert set(table[columns["lambda"]]) == {"one", "modal"}
     assert len(columns) < 40  # readable: what did not change is not there
     assert "modal" in run("dvc", "exp", "list", "--name-only", cwd=turned).stdout.split()
+    back = run("dvc", "exp", "run", "-S", "lambda=one", cwd=turned)
+    assert ran(back) == {"report"}  # it has no outputs, so none that the run cache could give back
+    assert run("git", "diff", "HEAD", "--stat", "--", "dvc.lock", cwd=turned).stdout == ""
 
 
 def test_a_run_of_table_1_is_an_experiment_and_is_not_run_twice(turned):
@@ -126,6 +152,7 @@ def changed_parameters(repo: Repo) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
+        ("shapes.target=soft", FROM_TARGET),
         ("scales.smoke.shapes.bootstrap=60", {"evaluate_shapes", "compare_counters"}),
         ("scales.smoke.shapes.margin_images=6", {"margin_sets"}),
         (
@@ -150,8 +177,18 @@ def changed_parameters(repo: Repo) -> dict[str, dict[str, str]]:
 )
 def test_a_stage_depends_on_exactly_what_it_uses(reproduced, change, stages):
     name, value = change.split("=")
-    with opened(reproduced, **{name: int(value)}) as repo:
+    with opened(reproduced, **{name: int(value) if value.isdecimal() else value}) as repo:
         assert {stage.split("@")[0] for stage in changed_parameters(repo)} == stages
+
+
+def test_what_follows_from_training_is_the_graph_of_the_networks(reproduced):
+    """And no more: what another study makes of its own images stays as it is."""
+    with opened(reproduced) as repo:
+        graph = read_graph(repo, WHOLE)
+    of_training = {name for name in graph if name.startswith(("train_resnet@", "train_variant@"))}
+    after = set().union(*(nx.ancestors(graph, name) for name in of_training))
+    after = {name.split("@")[0] for name in after} - {"figures_consistency"}
+    assert after == FROM_TRAINING | FROM_COUNTER | FROM_NETWORKS | FROM_M50 | JUDGED
 
 
 @pytest.mark.parametrize(("scale", "source"), [("laptop", "generated"), ("paper", "published")])
@@ -169,7 +206,6 @@ def test_the_graph_resolves_at_every_scale_and_source(reproduced, scale, source)
 
 
 def test_two_fresh_clones_give_the_same_lock_with_two_stages_at_a_time_as_with_one(tmp_path_factory, reproduced):
-    """And with the start of every Python, as of the stages of the first, as without."""
     lock = run("git", "show", "HEAD:dvc.lock", cwd=reproduced).stdout
     assert lock == (reproduced_once(tmp_path_factory) / "dvc.lock").read_text()
 

@@ -19,15 +19,15 @@ import psutil
 import pytest
 from conftest import assert_one_line_error, edit_params
 from ruamel.yaml import YAML
-from workflow_helpers import clone, ran, run
+from workflow_helpers import ONE_DENSITY, clone, ran, run
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-TARGET = os.environ.get("CLUSTER_TARGET", "explain_counters")  # of the networks of both densities
-SMALL = {"densities": [10, 50], "shapes.margin_densities": [10]} if TARGET != "dvc.yaml" else {}
+TARGET = os.environ.get("CLUSTER_TARGET", "explain_counters")  # of the networks of two training runs
+SMALL = ONE_DENSITY if TARGET != "dvc.yaml" else {}
 IN_ORDER = {"PYTHONHASHSEED": "0"}  # by which DVC orders the stages that a target needs, in dvc.lock too
 GIBIBYTE = 2**30
 
@@ -91,9 +91,10 @@ def test_a_node_that_is_killed_as_it_trains_costs_its_stage_only(alone, tmp_path
     with cluster(tmp_path) as made:
         nodes = dict(zip(("first", "second"), list(made.worker_nodes), strict=True))
         killed = []
+        over = threading.Event()
 
         def kill_one() -> None:
-            while not killed:
+            while not killed and not over.is_set():
                 for process in psutil.process_iter(["cmdline", "cwd"]):
                     if "pipeline.shapes.train" in (process.info["cmdline"] or []) and process.info["cwd"]:
                         where = Path(process.info["cwd"])
@@ -106,7 +107,11 @@ def test_a_node_that_is_killed_as_it_trains_costs_its_stage_only(alone, tmp_path
 
         thread = threading.Thread(target=kill_one, daemon=True)
         thread.start()
-        on_cluster(fresh, made.address, "--target", TARGET)
+        try:
+            on_cluster(fresh, made.address, "--target", TARGET)
+        finally:
+            over.set()
+            thread.join()
     assert killed, "it was over before a node could be killed"
     assert results(fresh) == alone
 
