@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 from pipeline.workflow import dependencies
 
 SHARED = {"inputs", "statistics"}  # rooms that any study may use
-STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
+DVC_YAML = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")
+STAGES = {name: dependencies.body(stage) for name, stage in DVC_YAML["stages"].items()}
 
 
 def test_dvc_yaml_names_what_stages_read(monkeypatch):

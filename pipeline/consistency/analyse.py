@@ -12,12 +12,13 @@ Source: Geirhos et al. (2020); papers/error-consistency.md.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from pipeline.consistency.formats import shown
 from pipeline.consistency.gap import by_imagenet_accuracy, closing
 from pipeline.consistency.kappa import (
     Counts,
@@ -40,9 +41,9 @@ from pipeline.consistency.pairs import (
     repetitions,
 )
 from pipeline.consistency.params import ConsistencySet
+from pipeline.consistency.sets import read_trial_files
 from pipeline.consistency.summary import alike_in_accuracy, summary
 from pipeline.params import load_params
-from pipeline.predictions import read_predictions
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
 
@@ -50,18 +51,21 @@ BAND = np.linspace(0.04, 0.96, 47)  # expected agreements at which the chance ba
 CUES_DIFFER = " (cues differ)"  # cue-conflict experiments again, without images whose shape and texture agree
 
 
-def read_set(settings: ConsistencySet) -> pd.DataFrame:
-    """All trials of a set, with 'experiment' (a condition's name up to the first slash) beside 'condition'."""
-    paths = [path for folder in settings.predictions for path in sorted(Path(folder).glob("*.parquet"))]
-    if not paths:
-        raise UserError(f"no .parquet file in {', '.join(settings.predictions)}; run 'dvc repro'")
-    trials = read_predictions(paths)
+def read_set(settings: ConsistencySet, counts: Counter | None = None) -> pd.DataFrame:
+    """All trials of a set, with 'experiment' (a condition's name up to the first slash) beside 'condition'.
+
+    counts: as `read_trial_files` has it.
+    """
+    trials = read_trial_files(settings.predictions, settings.categories, counts)
     if missing := [name for name in settings.observers if name not in trials]:
-        raise UserError(f"{paths[0]}: lacks the columns {missing} that describe its observers; has {list(trials)}")
+        raise UserError(
+            f"{settings.predictions}: lacks the columns {missing} that describe its observers; has {list(trials)}"
+        )
     condition = trials["condition"].astype(str)
+    found = condition.unique()
     trials = trials[condition.str.startswith(settings.conditions)].copy()
     if trials.empty:
-        raise UserError(f"{paths[0].parent}: no condition begins with '{settings.conditions}'")
+        raise UserError(f"{settings.predictions}: no condition begins with '{settings.conditions}'; has {shown(found)}")
     trials[["experiment", "condition"]] = trials["condition"].astype(str).str.split("/", n=1, expand=True)
     if "texture" in trials:
         differ = trials[trials["texture"].notna() & (trials["texture"].astype(str) != trials["category"].astype(str))]
@@ -300,7 +304,8 @@ def main(name: str) -> str:
     if name not in sets:
         raise UserError(f"params.yaml: consistency.sets has no '{name}', only {', '.join(sets)}")
     settings, scale = sets[name], params.at_scale.consistency
-    trials = read_set(settings)
+    counts: Counter = Counter()  # of CSV files: trials left out, and without an answer
+    trials = read_set(settings, counts)
     unscored = int(trials["correct"].isna().sum())  # no answer is right: a tie, under soft targets
     trials = trials.dropna(subset=["correct"])
     results = [
@@ -321,7 +326,7 @@ def main(name: str) -> str:
         write_json(f"plots/consistency/{name}/{key}.json", table.to_dict("records"))
     write_json(
         f"metrics/consistency/{name}.json",
-        {"trials_without_a_right_answer": unscored, **summary(tables, settings)},
+        {"trials_without_a_right_answer": unscored, **counts, **summary(tables, settings)},
     )
     return f"{len(tables['pairs']):,} pairs in {len(results)} experiments"
 

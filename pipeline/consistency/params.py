@@ -10,13 +10,15 @@ from pipeline.section import Section, distinct
 
 
 class ConsistencySet(Section):
-    """One set of predictions for the error-consistency study.
+    """One set of trials for the error-consistency study.
 
+    predictions: a file or a folder, see sets.py. categories: answers that its CSV files may give; none: sets.py says.
     observers: columns that describe an observer; of several, the last is a mere repetition of the others.
     """
 
-    predictions: Annotated[list[str], Field(min_length=1)]
+    predictions: Annotated[str, Field(min_length=1)]
     conditions: str = ""
+    categories: Annotated[list[str], AfterValidator(distinct)] = Field(default=[])
     observers: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
     compare: Literal["groups", "differences"]
     distance: str | None = None
@@ -32,7 +34,7 @@ class ConsistencySet(Section):
 class Consistency(Section):
     """The error-consistency study, at every scale."""
 
-    sets: dict[str, ConsistencySet]
+    sets: dict[Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")], ConsistencySet]
 
 
 class ConsistencyAtScale(Section):

@@ -4,6 +4,8 @@ One folder an experiment, one file an observer and session, one row a trial, wit
 
     subj, session, trial, rt, object_response, category, condition, imagename
 
+in either case (formats.py); others are left out, and without `session` there is one.
+
 What the files have that a reader should know, and what is done about it:
 
 - People's image names carry a prefix of the trial ('0001_edg_s01_0_oven_00_oven10.png'), networks'
@@ -26,9 +28,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.consistency.formats import NAMES, read_csv
 from pipeline.stage import UserError
 
 COLUMNS = ["subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename"]
+ANSWERS = ["condition", "category", "response"]  # columns beside observer, session and image
 # fmt: off
 CATEGORIES = [
     "airplane", "bear", "bicycle", "bird", "boat", "bottle", "car", "cat",
@@ -90,9 +94,8 @@ def read_trials(folder: str | Path, counts: Counter | None = None) -> pd.DataFra
 
 def _read_experiment(experiment: str, paths: list[Path], counts: Counter) -> pd.DataFrame:
     rows = pd.concat([_read_file(path) for path in paths], ignore_index=True)
-    rows["condition"] = _conditions(rows["condition"])
-    rows["image"] = rows["imagename"].str.extract(r"((?:n\d{8}_)?[^_]+)$")[0]
-    rows = rows.rename(columns={"subj": "observer", "object_response": "response"})
+    rows["condition"] = plain_conditions(rows["condition"])
+    rows["image"] = rows["image"].str.extract(r"((?:n\d{8}_)?[^_]+)$")[0]
 
     key = ["observer", "condition", "image"]
     rows = rows.sort_values([*key, "session"], kind="stable")
@@ -134,27 +137,20 @@ def _read_experiment(experiment: str, paths: list[Path], counts: Counter) -> pd.
 
 def _read_file(path: Path) -> pd.DataFrame:
     """Rows of one file as text, with their file and their row in it (the header is row 1)."""
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a CSV table: {error}") from None
-    if missing := [name for name in COLUMNS if name not in rows]:
-        raise UserError(f"{path}: lacks the columns {missing}; has {list(rows.columns)}")
-    if rows.empty:
-        raise UserError(f"{path}: no trials below the header")
-    rows = rows.assign(file=str(path), row=range(2, len(rows) + 2))
-    for column, allowed in {"category": CATEGORIES, "object_response": [*CATEGORIES, NO_RESPONSE]}.items():
+    rows = read_csv(path)
+    if missing := [name for name in ANSWERS if name not in rows]:
+        allowed = "; ".join(f"{name}: {' or '.join(NAMES[name])}" for name in missing)
+        raise UserError(f"{path}: lacks the columns {missing}; allowed in either case: {allowed}")
+    rows = rows[["observer", "session", "image", "row", *ANSWERS]].assign(file=str(path))
+    rows = rows.astype({name: str for name in ("observer", "image", *ANSWERS)})
+    for column, allowed in {"category": CATEGORIES, "response": [*CATEGORIES, NO_RESPONSE]}.items():
         if (unknown := ~rows[column].isin(allowed)).any():
             row = rows[unknown].iloc[0]
             raise UserError(f"{path}, row {row['row']}: {column} = {row[column]!r}; allowed: {', '.join(allowed)}")
-    session = pd.to_numeric(rows["session"], errors="coerce")
-    if (wrong := session.isna()).any():
-        row = rows[wrong].iloc[0]
-        raise UserError(f"{path}, row {row['row']}: session = {row['session']!r}; should be a whole number")
-    return rows.assign(session=session)
+    return rows
 
 
-def _conditions(found: pd.Series) -> pd.Series:
+def plain_conditions(found: pd.Series) -> pd.Series:
     """Conditions by one name: 'c05' and 'c5' are 'c5'; '0.10' and '0.1' are '0.1'; a single condition is '-'."""
     if set(found.unique()) <= {"NaN", "nan", "", "0"}:
         return pd.Series(NO_CONDITION, index=found.index)

@@ -66,7 +66,7 @@ def copied(kappa: ArrayLike, p_a: ArrayLike, p_b: ArrayLike) -> np.ndarray:
 def needed(pairs: pd.DataFrame) -> pd.DataFrame:
     """A row for each experiment and kind of pair; medians over its pairs that have a kappa, and how many have none.
 
-    pairs: as the stage `consistency_<set>` writes them. half_width: of a pair's 95% interval by resampling trials;
+    pairs: as the stage `analyse_consistency` writes them. half_width: of a pair's 95% interval by resampling trials;
     half_width_analytic: by `standard_error`. trials_for_0.1, trials_for_0.05: from the former, which falls with the
     root of the number of trials; None where no pair ever disagrees. copied: share of trials.
     """
@@ -116,7 +116,7 @@ def main() -> str:
     for name in load_params().consistency.sets:
         path = Path(f"plots/consistency/{name}/pairs.json")
         if not path.exists():
-            raise UserError(f"{path}: not there; run 'dvc repro consistency_{name}'")
+            raise UserError(f"{path}: not there; run 'dvc repro analyse_consistency@{name}'")
         tables.append(needed(pd.DataFrame(json.loads(path.read_text()))).assign(set=name))
     table = pd.concat(tables, ignore_index=True)
     write_json(METRICS, {name: rows.drop(columns="set").to_dict("records") for name, rows in table.groupby("set")})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,8 +66,28 @@ def files_of_claims(content: Any) -> set[str]:
     return set().union(*map(files_of_claims, content)) if isinstance(content, list) else set()
 
 
+def body(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a stage of dvc.yaml does: of one with `foreach`, the part that is repeated."""
+    return stage.get("do", stage)
+
+
+def within(file: str, output: str) -> str | None:
+    """The part of a file's path that is an output; None where the file is not in it.
+
+    output: as dvc.yaml has it; ${...} stands for any name. Of 'plots/set/a.json' in 'plots/${key}', 'plots/set'.
+    """
+    pattern = "[^/]+".join(map(re.escape, re.split(r"\$\{[^}]*\}", PurePosixPath(output).as_posix())))
+    found = re.match(rf"{pattern}(?=/|$)", PurePosixPath(file).as_posix())
+    return found[0] if found else None
+
+
 def outputs_of(stages: Mapping[str, Any]) -> list[str]:
-    listed = [out for stage in stages.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    listed = [
+        out
+        for stage in map(body, stages.values())
+        for kind in ("outs", "metrics", "plots")
+        for out in stage.get(kind, [])
+    ]
     return [str(next(iter(out)) if isinstance(out, Mapping) else out) for out in listed]
 
 
@@ -85,15 +106,12 @@ def dependencies(stages: Mapping[str, Any], claims: Any) -> dict[str, list[str]]
     """
     outputs, found = outputs_of(stages), {}
     for name, stage in stages.items():
-        old = [str(path) for path in stage["deps"]]
-        found[name] = renewed(old, code_of(stage["cmd"]), {path for path in old if path.endswith(".py")})
-    read = {
-        next(out for out in outputs if PurePosixPath(file).is_relative_to(out))
-        for file in files_of_claims(claims)
-        if any(PurePosixPath(file).is_relative_to(out) for out in outputs)
-    }
+        old = [str(path) for path in body(stage)["deps"]]
+        found[name] = renewed(old, code_of(body(stage)["cmd"]), {path for path in old if path.endswith(".py")})
     if "claims" in found:
-        found["claims"] = renewed(found["claims"], read, set(outputs))
+        read = {next(filter(None, (within(file, out) for out in outputs)), None) for file in files_of_claims(claims)}
+        made = {path for path in found["claims"] if any(within(path, out) == path for out in outputs)}
+        found["claims"] = renewed(found["claims"], read - {None}, made)
     return found
 
 
@@ -107,12 +125,12 @@ def main(check: str = "no") -> str:
     found = dependencies(stages, YAML(typ="safe").load(CLAIMS) if CLAIMS.exists() else {})
     changed = {}
     for name, wanted in found.items():
-        old = list(stages[name]["deps"])
+        old = list(body(stages[name])["deps"])
         if old != wanted:
             changed[name] = [f"+{path}" for path in wanted if path not in old] + [
                 f"-{p}" for p in old if p not in wanted
             ]
-            stages[name]["deps"] = CommentedSeq(wanted)
+            body(stages[name])["deps"] = CommentedSeq(wanted)
     said = "; ".join(f"{name}: {' '.join(why) or 'order'}" for name, why in changed.items())
     if changed and check == "yes":
         raise UserError(f"{DVC_YAML}: {said}; 'python -m pipeline.workflow.dependencies' writes it")

@@ -22,9 +22,9 @@ from pipeline.consistency.summary import alike_in_accuracy, on_one_another
 from pipeline.predictions import write_predictions
 
 PUBLISHED = ["texture-shape_cue-conflict", "texture-shape_edges"]  # of ten: what the tests here need
-GROUPS = ConsistencySet(predictions=["data/consistency/trials"], observers=["kind"], compare="groups")
+GROUPS = ConsistencySet(predictions="data/consistency/trials", observers=["kind"], compare="groups")
 COUNTERS = ConsistencySet(
-    predictions=["."], observers=["architecture", "density", "run"], compare="differences", distance="density"
+    predictions=".", observers=["architecture", "density", "run"], compare="differences", distance="density"
 )
 
 
@@ -334,12 +334,15 @@ def test_predictions_without_a_description_of_their_observers_are_named(workspac
     workspace()
     write_predictions("data/consistency/trials/a.parquet", network_trials("a", [True], "x/-"))
     result = run_stage("consistency.analyse", "--name", "trials")
-    assert_one_line_error(result, "data/consistency/trials/a.parquet", "lacks the columns ['kind']")
+    assert_one_line_error(result, "data/consistency/trials: lacks the columns ['kind']")
 
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("trial", ["consistency.sets has no 'trial', only trials, counters"]), ("trials", ["no .parquet file in"])],
+    [
+        ("trial", ["consistency.sets has no 'trial', only trials, counters"]),
+        ("trials", ["data/consistency/trials: not there; expected a .csv or .parquet file"]),
+    ],
 )
 def test_what_is_missing_is_named(workspace, run_stage, name, parts):
     workspace()

@@ -10,7 +10,7 @@ from pipeline.consistency.pairs import describe, repetitions
 from pipeline.consistency.params import ConsistencySet
 from pipeline.params import load_params
 
-PURPOSE = ConsistencySet(predictions=["."], observers=["counter", "run"], compare="groups")
+PURPOSE = ConsistencySet(predictions=".", observers=["counter", "run"], compare="groups")
 
 
 def planted(**runs: list[list[int]]) -> pd.DataFrame:

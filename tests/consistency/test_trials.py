@@ -73,7 +73,7 @@ def test_a_folder_of_experiments_is_read_whole(experiment):
         (
             NETWORK,
             HEADER.replace("object_response", "answer"),
-            ["alexnet.csv", "lacks the columns ['object_response']"],
+            ["alexnet.csv", "lacks the columns ['response']", "object_response or response"],
         ),
         ([NETWORK[0], "alexnet,1,2,NaN,cow,dog,NaN,dog2-cat1.png"], HEADER, ["row 3", "'cow'", "airplane, bear"]),
         ([NETWORK[0], "alexnet,1,2,NaN,dog,cow,NaN,dog2-cat1.png"], HEADER, ["row 3", "category = 'cow'"]),

@@ -74,9 +74,9 @@ def test_trials_needed_fall_with_the_square_of_the_width():
 
 
 def test_every_set_of_params_is_there(workspace):
-    workspace(**{"consistency.sets": {"mine": {"predictions": ["x"], "observers": ["kind"], "compare": "groups"}}})
+    workspace(**{"consistency.sets": {"mine": {"predictions": "x", "observers": ["kind"], "compare": "groups"}}})
     with pytest.raises(
-        UserError, match=r"plots/consistency/mine/pairs.json: not there; run 'dvc repro consistency_mine'"
+        UserError, match=r"plots/consistency/mine/pairs.json: not there; run 'dvc repro analyse_consistency@mine'"
     ):
         trials_needed.main()
     rng = np.random.default_rng(0)
