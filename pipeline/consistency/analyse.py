@@ -30,6 +30,7 @@ from pipeline.consistency.kappa import (
     interval,
     simulated_kappas,
 )
+from pipeline.consistency.overall import experiment_effects, together
 from pipeline.consistency.pairs import (
     Observers,
     Resamples,
@@ -152,6 +153,10 @@ def analyse_experiment(
         tables["imagenet"] = by_imagenet_accuracy(observers, pooled.kappa, drawn.kappa, times).assign(
             experiment=experiment
         )
+    if not experiment.endswith(CUES_DIFFER):  # the same trials again, for `overall.together`
+        effects = experiment_effects(trials, dict(zip(names, observers.group, strict=True)), gap)
+        if len(effects):
+            tables["effects"] = effects.assign(experiment=experiment)
     return tables
 
 
@@ -324,10 +329,10 @@ def main(name: str) -> str:
     )
     for key, table in tables.items():
         write_json(f"plots/consistency/{name}/{key}.json", table.to_dict("records"))
-    write_json(
-        f"metrics/consistency/{name}.json",
-        {"trials_without_a_right_answer": unscored, **counts, **summary(tables, settings)},
-    )
+    numbers = {"trials_without_a_right_answer": unscored, **counts, **summary(tables, settings)}
+    if mean := together(tables.get("effects")):
+        numbers["together"] = mean
+    write_json(f"metrics/consistency/{name}.json", numbers)
     return f"{len(tables['pairs']):,} pairs in {len(results)} experiments"
 
 

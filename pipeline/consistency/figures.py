@@ -22,6 +22,7 @@ from matplotlib.ticker import PercentFormatter
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from pipeline.consistency.forest import forest
 from pipeline.consistency.kappa import agreement_bounds_at
 from pipeline.figures import COLOURS, SEQUENTIAL, figure
 from pipeline.params import load_params
@@ -283,6 +284,7 @@ def main(name: str) -> str:
     matrix(folder, pairs)
     drawn = 3 + by_condition(folder, read_table(name, "conditions"), pairs)
     drawn += by_imagenet(folder, *(read_table(name, table) for table in ("imagenet", "groups", "gap")))
+    drawn += forest(folder, read_table(name, "effects"))
     drawn += recurrent(folder, pairs, read_table(name, "band"))
     drawn += by_distance(folder, read_table(name, "distances"), sets[name].distance or "")
     return f"{drawn} figures"

@@ -187,10 +187,22 @@ def test_without_images_whose_cues_agree(analysed):
     assert counts["texture-shape_cue-conflict (cues differ)"].tolist() == [1200]
 
 
+def test_experiments_are_summed_up_but_the_same_trials_count_once(analysed):
+    means = json.loads(Path("metrics/consistency/trials.json").read_text())["together"]
+    people = means["person - person"]
+    assert (people["experiments"], set(people["of"])) == (2, set(PUBLISHED))
+    assert people["low"] < people["mean"] < people["high"]
+    groups = table("groups").set_index(["experiment", "pair"])["kappa"]
+    for experiment, of in people["of"].items():  # pairs weigh differently there
+        assert of["value"] == pytest.approx(groups[experiment, "person - person"], abs=0.05)
+    assert means["gap closed"]["experiments"] == 2
+
+
 def test_figures_are_there(analysed):
     names = {path.name for path in Path("plots/consistency_figures/trials").iterdir()}
     assert names == {
         "agreement.png",
+        "forest.png",
         "kappa_by_accuracy.png",
         "kappa_by_imagenet.png",
         "matrix.png",
