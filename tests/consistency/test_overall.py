@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 from matplotlib.image import imread
 from scipy.optimize import brentq
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.consistency.forest import forest
 from pipeline.consistency.overall import EFFECTS, GAP, combine, experiment_effects, together
+from pipeline.consistency.table import RECORDED, lines, main
+from pipeline.stage import UserError
 
 # BCG vaccine against tuberculosis (Colditz et al., 1994; metafor's dat.bcg): with it ill, well; without it ill, well
 BCG = """4 119 11 128; 6 300 29 274; 3 228 11 209; 62 13536 248 12619; 33 5036 47 5761; 180 1361 372 1079; 8 2537 10 619
@@ -207,3 +211,29 @@ def test_forest(tmp_path: Path):
     height, width, _ = imread(tmp_path / "forest.png").shape
     assert height > 10 * 40  # dots a row
     assert width > 700
+
+
+def test_the_table_has_a_line_an_experiment_and_the_mean():
+    effects = table(("texture-shape_e", EFFECTS[0], 0.2, 0.1), ("f", EFFECTS[0], 0.4, 0.1))
+    printed = lines(together(pd.concat([effects, table(("f", GAP, 0.1, 0.2), ("g", GAP, 0.3, 0.2))])))
+    assert printed[0] == "| experiment | two people | gap closed |"
+    assert printed[2:5] == ["| e | 0.20 ± 0.10 |  |", "| f | 0.40 ± 0.10 | 0.10 ± 0.20 |", "| g |  | 0.30 ± 0.20 |"]
+    assert printed[5] == "| mean | 0.30 | 0.20 |"
+    assert printed[6].startswith("| 95% interval | -0.97 to 1.57 |")
+
+
+def test_the_page_has_the_table_that_the_command_prints():
+    recorded = json.loads((REPOSITORY / RECORDED).read_text())["together"]
+    page = (REPOSITORY / "docs/studies/consistency-together.md").read_text()
+    assert "\n".join(lines(recorded)) in page
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "trials.json: not there"), ("{}", "trials.json: has no 'together'")]
+)
+def test_a_file_without_the_summary_is_named(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    if content:
+        Path("trials.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        main("trials.json")
