@@ -29,8 +29,9 @@ def frequencies(ours: dict[int, int]) -> None:
     classes = np.array(sorted(FREQUENCIES))
     series = (("here", ours, -0.2, COLOURS[0]), ("published", FREQUENCIES, 0.2, COLOURS[1]))
     labels = ("pairs", "log2(pairs)", "log2(log2(pairs))")
+    titles = ("Pairs by number", "Their logarithm", "The logarithm of that")
     with figure(PLOTS / "frequencies.png", ncols=3, figsize=(11, 3.4)) as (_, axes):
-        for times, (ax, ylabel) in enumerate(zip(axes, labels, strict=True)):
+        for times, (ax, ylabel, title) in enumerate(zip(axes, labels, titles, strict=True)):
             for label, counts, offset, colour in series:
                 values = np.array([counts.get(n, 0) for n in classes], float)
                 with np.errstate(divide="ignore", invalid="ignore"):
@@ -38,7 +39,7 @@ def frequencies(ours: dict[int, int]) -> None:
                         values = np.log2(values)
                 # a class without pairs, or with one where the logarithm is taken twice, has no bar
                 ax.bar(classes + offset, np.where(np.isfinite(values), values, 0), 0.4, color=colour, label=label)
-            ax.set(xlabel="number in the caption", xticks=classes, ylabel=ylabel)
+            ax.set(xlabel="number in the caption", xticks=classes, ylabel=ylabel, title=title)
         axes[0].legend()
 
 

@@ -29,6 +29,7 @@ TITLES = {
     "held_out": "fine-tuned, best epoch on held-out pairs",
 }
 
+MEASURES = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
 ACCURACIES = {"countbench": "CountBench", "held_out": "held-out pairs, mean over numbers"}
 
 
@@ -59,7 +60,8 @@ def beside_published(path: Path, configuration: Configuration) -> None:
 def confusion(path: Path) -> None:
     """A row a model: counts of images, in all runs together, and shares of those that show a number."""
     names = [name for name in TITLES if answers_file(name).exists()]
-    with figure(path, nrows=2, ncols=len(names), figsize=(4.1 * len(names), 8.2), squeeze=False) as (_, axes):
+    with figure(path, nrows=2, ncols=len(names), figsize=(4.1 * len(names), 8.2), squeeze=False) as (drawing, axes):
+        drawing.suptitle("Answers on CountBench. Above: images. Below: shares of the images that show a number")
         for column, name in zip(axes.T, names, strict=True):
             counts = answers_here(name)
             shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -73,14 +75,14 @@ def by_number(path: Path) -> None:
     """Precision, recall and F1 of each number: means of the runs of fine-tuning, and each run as a point."""
     rows = pd.DataFrame(json.loads((PLOTS / "by_number.json").read_text()))
     with figure(path, ncols=3, figsize=(12, 3.4), sharey=True) as (_, axes):
-        for ax, measure in zip(axes, ("recall", "precision", "f1"), strict=True):
+        for ax, measure in zip(axes, MEASURES, strict=True):
             for colour, name in zip(COLOURS, [n for n in TITLES if n in set(rows["weights"])], strict=False):
                 these = rows[rows["weights"] == name]
                 ax.plot(these["number"], these[measure].astype(float), "-", color=colour, label=TITLES[name])
                 points = these[["number", f"{measure}_by_run"]].explode(f"{measure}_by_run").dropna()
                 ax.plot(points["number"], points[f"{measure}_by_run"], ".", color=colour, alpha=0.6)
             ax.axhline(1 / len(NUMBERS), color="0.5", lw=0.8, ls="--")
-            ax.set(xlabel="number", title=measure, xticks=NUMBERS, ylim=(0, 1.02))
+            ax.set(xlabel="number", title=f"{MEASURES[measure]} by number", xticks=NUMBERS, ylim=(0, 1.02))
         axes[0].legend(fontsize=7.5)
         axes[0].text(NUMBERS[-1], 1 / len(NUMBERS) + 0.015, "chance", fontsize=7, ha="right", color="0.4")
 
@@ -107,13 +109,13 @@ def training(path: Path, runs: list[int]) -> None:
     with figure(path, ncols=2, figsize=(9, 3.3)) as (_, (left, right)):
         for colour, name, label in ((COLOURS[0], "clip", "L_CLIP"), (COLOURS[1], "count", "lambda L_count")):
             lines(left, curves, "step", name, colour, label)
-        left.set(xlabel="step", ylabel="loss (nats)", ylim=(0, None))
+        left.set(title="Losses in fine-tuning, mean of runs", xlabel="step", ylabel="loss (nats)", ylim=(0, None))
         left.legend()
         for colour, (name, label) in zip(COLOURS, ACCURACIES.items(), strict=False):
             if epochs[name].notna().any():
                 lines(right, epochs, "epoch", name, colour, label)
         right.axhline(1 / len(NUMBERS), color="0.5", lw=0.8, ls="--", label="chance")
-        right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, None))
+        right.set(title="Accuracy after each epoch, mean of runs", xlabel="epoch", ylabel="accuracy", ylim=(0, None))
         right.xaxis.set_major_locator(MaxNLocator(integer=True))
         right.legend()
 

@@ -81,6 +81,7 @@ def comparison(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
                 ax.set(ylim=(-0.02, 1.02), xticks=sorted(margins["margin"].unique()))
         axes[0, 0].set_ylabel("accuracy")
         axes[1, 0].set_ylabel("fraction answered 'circle'")
+        drawing.suptitle("Majority by counting on purpose, and by the network that was asked for the majority")
         drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
 
 
@@ -158,13 +159,9 @@ def heat_sheet(density: int) -> None:
         for name in sorted(maps)
         if name.startswith(f"{density}/{state}/")
     ]
-    layout = {"nrows": len(pixels), "ncols": 1 + len(columns), "squeeze": False}
-    with figure(
-        FIGURES / f"heat_maps_{density}.png", figsize=(1.25 * (1 + len(columns)), 1.4 * len(pixels)), **layout
-    ) as (
-        _,
-        axes,
-    ):
+    size = (1.25 * (1 + len(columns)), 1.4 * len(pixels))
+    layout = {"nrows": len(pixels), "ncols": 1 + len(columns), "figsize": size, "squeeze": False}
+    with figure(FIGURES / f"heat_maps_{density}.png", **layout) as (_, axes):
         for row, image in enumerate(pixels):
             for ax in axes[row]:
                 ax.axis("off")
@@ -204,7 +201,7 @@ def explanations(rows: pd.DataFrame, network: str) -> None:
     """Where the heat is, against the shapes' area, and what it is good for; trained against random weights."""
     panels = {
         "chosen_over_area": ("Heat on the chosen kind", "share, in multiples of its area"),
-        "specificity": ("... less heat on the other kind", "each in multiples of its area"),
+        "specificity": ("... minus heat on the other kind", "each in multiples of its area"),
         "iou": ("IoU with the chosen kind's mask", "Jaccard index"),
         "pointing": ("Hottest pixel on the chosen kind", "share of images"),
         "deletion": ("Deletion: lower is better", "mean probability"),
@@ -224,6 +221,7 @@ def explanations(rows: pd.DataFrame, network: str) -> None:
             ax.set_yticks(range(len(these)), these["method"] if ax is axes[0] else [""] * len(these))
             ax.invert_yaxis()
             ax.set(title=title, xlabel=label)
+        drawing.suptitle(f"Where heat maps of {network} are hot, by method, with 95% intervals")
         for ax, everywhere in zip(axes, (1, 0), strict=False):  # of heat that is the same everywhere
             ax.axvline(everywhere, color=GREY, lw=1, ls=":")
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -273,6 +271,7 @@ def read_outs(rows: pd.DataFrame) -> None:
             ax.set(title=f"Images of {images_of.removesuffix(' density')}", ylim=(-0.3, 1.02))
         axes[0].set_title("Images of the network's own density")
         axes[0].set_ylabel("R2 of held-out images")
+        drawing.suptitle("How well numbers of shapes are read out of each layer, linearly")
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
@@ -319,7 +318,8 @@ def shifts(rows: pd.DataFrame) -> None:
             pixels = {"color": "#000000", "ls": ":", "label": "pixels, of another scene's distance"}
             band(ax, of_scene["shift"], of_scene, "pixels_apart", pixels)
             ax.set(title=titles[way], xlabel=units.get(way, "pixels moved by"))
-        axes[0].set(ylabel="decisions changed, and scenes")
+        axes[0].set(ylabel="share changed: decisions, and scenes")
+        drawing.suptitle("Decisions that change when the scene is moved, turned or enlarged")
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 

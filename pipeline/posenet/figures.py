@@ -34,6 +34,7 @@ from pipeline.shards import process_pool
 from pipeline.stage import run
 
 SHOWN = (HELD_OUT, SMOOTH, *TESTS)
+LIMITS = (-1.05, 1.05)  # of a correlation; intervals over few runs may be wider
 OF_KERNELS = ("H", "G")  # Figs. 4 and 5: the text has H, the captions G
 PADDING_MODES = ("zeros", "reflect", "circular")
 
@@ -102,10 +103,11 @@ def table(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
                         ax.text(0, y, "undefined", fontsize=6, color=colour, ha="center", va="center")
                 if network in published:
                     ax.plot(these["published_spearman"].astype(float), at, "D", ms=5, mfc="w", mec=colour, zorder=3)
-            ax.set(title=f"{name}, {NAMES[name]}", xlim=(-1.03, 1.03), xlabel="Spearman's correlation")
+            ax.set(title=f"{name}, {NAMES[name]}", xlim=LIMITS, xlabel="Spearman's correlation")
             labels = {HELD_OUT: "held-out images", SMOOTH: "... without texture"}
             ax.set_yticks(range(len(SHOWN)), [labels.get(image, image) for image in SHOWN])
         axes[0][0].invert_yaxis()
+        drawing.suptitle("Table 2: correlation of what is drawn with the pattern, by image, with 95% intervals")
         handles, labels = axes[0][0].get_legend_handles_labels()
         if published:
             handles.append(axes[0][0].plot([], [], "D", ms=5, mfc="w", mec="0.3")[0])
@@ -118,14 +120,15 @@ def sheet_of_maps(out: Path, maps: dict[str, np.ndarray], networks: list[str], p
     networks = as_published(networks)
     size = (1.6 * (len(networks) + 1), 1.85 * len(patterns))
     with figure(out / "maps.png", nrows=len(patterns), ncols=len(networks) + 1, figsize=size, squeeze=False) as (
-        _,
+        drawing,
         axes,
     ):
+        drawing.suptitle("What is drawn from the natural test image, by features and pattern", fontsize=10)
         for row, name in zip(axes, patterns, strict=True):
             picture(row[0], pattern(name, 28), f"{name}, should be")
             for ax, network in zip(row[1:], networks, strict=True):
-                drawn = maps[f"{out.name}/{network}/{ALL}/{name}/kernel3-padding0/run0"]
-                picture(ax, drawn, titled(network, drawn, name))
+                values = maps[f"{out.name}/{network}/{ALL}/{name}/kernel3-padding0/run0"]
+                picture(ax, values, titled(network, values, name))
 
 
 def sheet_of_kernels(
@@ -174,9 +177,11 @@ def kernels_and_paddings(
                     these = rows[(rows["network"] == network) & (rows["pattern"] == name) & (rows["inputs"] == ALL)]
                     these = these[(these[other] == setting) & these[x].isin(values)].sort_values(x)
                     band(ax, these[x], these, colour, network)
-                ax.set(xticks=sorted(values), xlabel="kernel size" if x == "kernel" else "padding, 3 x 3 kernel")
+                ax.set(xlabel="kernel size" if x == "kernel" else "padding, 3 x 3 kernel")
+                ax.set(xticks=sorted(values), ylim=LIMITS)
                 ax.set_title(f"{name}, {NAMES[name]}" if x == "kernel" else "")
             line[0].set_ylabel("Spearman's correlation,\nheld-out images")
+        drawing.suptitle("Correlation with the pattern by kernel size, and by padding")
         drawing.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(networks))
 
 
@@ -204,8 +209,9 @@ def layers(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
                         ordered = these.set_index("inputs").loc[names]
                         band(ax, range(len(names)), ordered, colour, f"{name}, {state}", style)
             ax.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
-            ax.set(title=backbone)
+            ax.set(title=backbone, ylim=LIMITS)
         axes[0][0].set_ylabel("Spearman's correlation,\nheld-out images, one layer")
+        drawing.suptitle("Position in each layer alone, by pattern")
         found = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         drawing.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(patterns))
 
@@ -233,9 +239,10 @@ def padding_modes(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
                 ]
                 at = np.array([y for y, _ in present]) + (place - 1) * 0.24
                 ax.barh(at, values["spearman"], 0.22, xerr=spread, color=colour, label=f"{mode} padding")
-            ax.set(title=f"{name}, {NAMES[name]}", xlim=(-1.03, 1.03), xlabel="Spearman's correlation")
+            ax.set(title=f"{name}, {NAMES[name]}", xlim=LIMITS, xlabel="Spearman's correlation")
             ax.set_yticks(range(len(states)), states)
         axes[0][0].invert_yaxis()
+        drawing.suptitle("Position by what a backbone's maps are padded with")
         drawing.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 

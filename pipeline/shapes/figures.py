@@ -92,7 +92,8 @@ def margin_curves(margins: pd.DataFrame, folder: Path = PLOTS) -> None:
     """Fig. 3: accuracy by margin for three networks, and below it what they answer."""
     networks = sorted({nearest(margins["network"].unique().tolist(), wanted) for wanted in SHOWN})
     options = {"nrows": 2, "ncols": len(networks), "sharex": True, "sharey": True, "squeeze": False}
-    with figure(folder / "margins.png", figsize=(3.6 * len(networks), 6), **options) as (_, axes):
+    with figure(folder / "margins.png", figsize=(3.6 * len(networks), 6), **options) as (drawing, axes):
+        drawing.suptitle("Accuracy and answers by margin, mean of runs, with 95% intervals", fontsize=11)
         for column, network in enumerate(networks):
             for row, name in enumerate(("accuracy", "circle")):
                 ax = axes[row, column]
@@ -138,6 +139,7 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame, folder: Pa
             ax.axvline(0, color="#888888", lw=1, ls=":")
             ax.set(title=observer(network), ylim=(-0.02, 1.02))
         axes[0, 0].legend()
+        drawing.suptitle("Answers by margin, and the function fitted to each training run", fontsize=11)
         drawing.supxlabel("circles - squares", fontsize=10)
         drawing.supylabel("fraction answered 'circle'", fontsize=10)
 
