@@ -24,12 +24,13 @@ from scipy.spatial.distance import squareform
 
 from pipeline.consistency.forest import forest
 from pipeline.consistency.kappa import agreement_bounds_at
-from pipeline.figures import COLOURS, SEQUENTIAL, figure
+from pipeline.figures import COLOURS, figure
 from pipeline.params import load_params
 from pipeline.stage import UserError, run
 
 SHOWN = 6  # kinds of pairs in their own colours, those with most pairs; the others are grey
 OTHER = "#bbbbbb"
+AROUND_ZERO = "RdBu_r"  # white: no more than chance
 PER_ROW = 4  # panels
 RECURRENT, FEEDFORWARD = "cornet-s", "resnet50"  # the two networks of the article's second plot
 
@@ -71,7 +72,8 @@ def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
     """Observed against expected agreement (the paper's Fig. 1): on the diagonal, nothing beyond chance."""
     colours, experiments = colours_of(pairs), list(pairs["experiment"].unique())
     grid = np.linspace(0, 1, 201)
-    with figure(folder / "agreement.png", **_panels(len(experiments))) as (_, axes):
+    with figure(folder / "agreement.png", **_panels(len(experiments))) as (drawing, axes):
+        drawing.suptitle("How often pairs are right, or wrong, together")
         for ax, experiment in _each(axes, experiments):
             rows = pairs[pairs["experiment"] == experiment]
             least, most = agreement_bounds_at(grid)
@@ -103,7 +105,8 @@ def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
 def by_accuracy(folder: Path, observers: pd.DataFrame, groups: pd.DataFrame, pairs: pd.DataFrame) -> None:
     """Each observer's mean kappa with others against its accuracy (after the paper's Fig. 3); dashed: means."""
     colours, experiments = colours_of(pairs), list(pairs["experiment"].unique())
-    with figure(folder / "kappa_by_accuracy.png", **_panels(len(experiments)), sharey=True) as (_, axes):
+    with figure(folder / "kappa_by_accuracy.png", **_panels(len(experiments)), sharey=True) as (drawing, axes):
+        drawing.suptitle("Kappa with others, by accuracy")
         for ax, experiment in _each(axes, experiments):
             rows = observers[observers["experiment"] == experiment]
             for label in reversed(colours):
@@ -140,13 +143,14 @@ def matrix(folder: Path, pairs: pd.DataFrame) -> None:
     kappa = kappa.iloc[order, order]
     side = max(5.0, 0.21 * len(names) + 2.5)
     with figure(folder / "matrix.png", figsize=(side + 0.8, side)) as (drawing, ax):
-        ax.set_facecolor("#eeeeee")  # undefined, and the diagonal
-        image = ax.imshow(kappa, cmap=SEQUENTIAL, vmin=min(0, np.nanmin(kappa)), vmax=max(0.8, np.nanmax(kappa)))
+        ax.set_facecolor("#999999")  # undefined, and the diagonal
+        most = max(0.8, np.nanmax(np.abs(kappa)))
+        image = ax.imshow(kappa, cmap=AROUND_ZERO, vmin=-most, vmax=most)
         labels = [_short(name, 28) for name in kappa.index]
         ax.set_xticks(range(len(names)), labels, rotation=90, fontsize=7)
         ax.set_yticks(range(len(names)), labels, fontsize=7)
         ax.grid(visible=False)
-        ax.set(title=f"Error consistency, {_short(experiment)}")
+        ax.set(title=f"Error consistency of all pairs, {_short(experiment)}")
         drawing.colorbar(image, label="kappa", shrink=0.8)
 
 
@@ -159,7 +163,8 @@ def by_condition(folder: Path, conditions: pd.DataFrame, pairs: pd.DataFrame) ->
     colours = colours_of(pairs)
     widths = [max(4.3, 0.32 * several[experiment]) for experiment in experiments]
     options = {"ncols": len(experiments), "figsize": (sum(widths), 4.6), "width_ratios": widths, "squeeze": False}
-    with figure(folder / "conditions.png", **options, sharey=True) as (_, axes):
+    with figure(folder / "conditions.png", **options, sharey=True) as (drawing, axes):
+        drawing.suptitle("Kappa within each condition, with 95% intervals")
         for ax, experiment in _each(axes, experiments):
             rows = conditions[conditions["experiment"] == experiment]
             for label in [label for label, colour in colours.items() if colour != OTHER]:
@@ -167,7 +172,7 @@ def by_condition(folder: Path, conditions: pd.DataFrame, pairs: pd.DataFrame) ->
                 ax.plot(these["place"], these["kappa"], "o-", color=colours[label])
                 ax.fill_between(these["place"], these["low"], these["high"], color=colours[label], alpha=0.12, lw=0)
             names = rows.drop_duplicates("place").sort_values("place")
-            ax.set_xticks(names["place"], names["condition"], rotation=90, fontsize=7)
+            ax.set_xticks(names["place"], names["condition"].map(_condition), rotation=90, fontsize=8)
             ax.axhline(0, color="#888888", lw=1, ls=":")
             ax.set(title=_short(experiment), xlabel="condition, from the easiest to the hardest")
         axes[0, 0].set_ylabel("kappa, mean over pairs")
@@ -180,7 +185,8 @@ def by_distance(folder: Path, distances: pd.DataFrame, attribute: str) -> bool:
     if distances.empty:
         return False
     panels = list(distances.groupby(["experiment", "pair"], sort=False))
-    with figure(folder / "distance.png", **_panels(len(panels))) as (_, axes):
+    with figure(folder / "distance.png", **_panels(len(panels)), sharey=True) as (drawing, axes):
+        drawing.suptitle(f"Kappa of pairs by their difference in {attribute}")
         for ax, ((experiment, label), rows) in _each(axes, panels):
             for colour, (name, curve) in zip(COLOURS, rows.groupby("kappa_of", sort=False), strict=False):
                 curve = curve.astype({"kappa": float, "low": float, "high": float})
@@ -267,7 +273,13 @@ def recurrent(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> bool:
     return True
 
 
+def _condition(name: str) -> str:
+    """'density-50/margin+2' as '50 shapes, +2'; other names as they are."""
+    return re.sub(r"^density-(\d+)/margin([+-]\d+)$", r"\1 shapes, \2", name)
+
+
 def _short(name: str, length: int = 40) -> str:
+    name = "margin sets" if name == "margins" else name
     name = re.sub(r"^(texture-shape|noise-generalisation)_", "", name)
     name = name.replace("resnet50-trained-on-", "resnet50 ").replace("-then-finetuned-on-IN", ", fine-tuned IN")
     return name if len(name) <= length else name[: length - 1] + "…"
