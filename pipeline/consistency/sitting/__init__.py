@@ -1,0 +1,45 @@
+"""A person takes the networks' test: what the page (../sit.py) and the analysis (../person.py) have in common."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+
+from pipeline.stage import UserError
+
+ANSWERS = ("circle", "square")
+TIE = "tie"
+NO_ANSWER = "na"  # as in the published trials
+SPACES = re.compile(r"\s+")
+
+
+def condition_name(density: int, margin: int) -> str:
+    """A margin set as a sitting's trials name it, below the folder 'margins': 'density-50/margin+4'."""
+    return f"density-{density}/margin{margin:+d}"
+
+
+def counts_of(condition: str) -> tuple[int, int] | None:
+    """Circles and squares of every image of 'density-50/margin+4' (27, 23); None where it is no such name."""
+    match = re.fullmatch(r"density-([1-9]\d*)/margin([+-]\d+)", condition)
+    if not match:
+        return None
+    density, margin = int(match[1]), int(match[2])
+    if abs(margin) > density or (density + margin) % 2:
+        return None
+    return (density + margin) // 2, (density - margin) // 2
+
+
+def answer(main: Callable[..., str], parser: argparse.ArgumentParser) -> None:
+    """Run a command that people give and print what it says; a mistake is one line, with exit status 1.
+
+    It is no stage, so the report's costs do not have it.
+    """
+    try:
+        print(main(**vars(parser.parse_args())))
+    except UserError as error:
+        sys.exit(f"error: {SPACES.sub(' ', str(error))}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {where}{error.strerror or error}")
