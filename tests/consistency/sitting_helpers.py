@@ -16,6 +16,7 @@ from pipeline.shapes.dataset import draw_shard
 from pipeline.shapes.margin_sets import exact_counts
 from pipeline.shapes.params import Scene
 from pipeline.shapes.paths import margin_name
+from pipeline.stage import UserError
 
 
 def draw_sets(folder: Path, density: int, margins: Iterable[int], images: int, resolution: int = 32) -> None:
@@ -32,13 +33,18 @@ def draw_sets(folder: Path, density: int, margins: Iterable[int], images: int, r
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with jsPsych's packages; skips where the registry is not to be had."""
     try:
-        requests.head(REGISTRY, timeout=10)
+        requests.head(REGISTRY, timeout=10).raise_for_status()
     except requests.RequestException as error:
-        pytest.skip(f"{REGISTRY} is not to be had, from which jsPsych comes: {str(error)[:100]}")
+        pytest.skip(f"{REGISTRY}, from which jsPsych comes, is not to be had: {str(error)[:100]}")
 
     def fetch(folder: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("STUDIES_CACHE", str(folder))
             packages()
 
-    return made_once(tmp_path_factory, "jspsych", fetch) / "jspsych"
+    try:
+        return made_once(tmp_path_factory, "jspsych", fetch) / "jspsych"
+    except UserError as error:
+        if "not to be had" not in str(error):
+            raise
+        pytest.skip(str(error))
