@@ -21,7 +21,9 @@ from pipeline.consistency.person import psychometrics, read_sitting
 from pipeline.consistency.sit import main, parser
 from pipeline.shards import item_rng, read_shard
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is of requirements-browser.txt")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs Playwright: pip install -r requirements-browser.txt", exc_type=ImportError
+)
 
 pytestmark = pytest.mark.slow
 
