@@ -19,8 +19,7 @@ import pandas as pd
 
 from pipeline.consistency.kappa import Design, interval
 from pipeline.consistency.pairs import bootstrap
-from pipeline.consistency.sitting import ANSWERS, NO_ANSWER, TIE, answer, counts_of
-from pipeline.consistency.trials import COLUMNS
+from pipeline.consistency.sitting import ANSWERS, COLUMNS, MARGINS, NO_ANSWER, TIE, answer, counts_of
 from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.shards import item_rng
@@ -30,7 +29,6 @@ from pipeline.statistics.psychometric import fit
 from pipeline.statistics.weber import weber_fraction
 
 RESAMPLES = 2000
-MARGINS = "margins/"  # networks' conditions that a sitting has, below which it names its own
 
 
 def read_sitting(paths: Sequence[Path]) -> pd.DataFrame:
@@ -75,7 +73,7 @@ def _read_file(path: Path) -> pd.DataFrame:
         ("subj", rows["subj"].str.strip() == "", "whose trial it is; this is nobody's"),
         ("session", ~(whole["session"] >= 1) | (whole["session"] % 1 != 0), "a whole number from 1"),
         ("trial", ~(whole["trial"] >= 1) | (whole["trial"] % 1 != 0), "a whole number from 1"),
-        ("condition", counts.isna(), "a margin set, as in density-50/margin+4"),
+        ("condition", counts.isna(), "a margin set, as in margins/density-50/margin+4"),
         ("object_response", ~rows["object_response"].isin([*ANSWERS, NO_ANSWER]), f"{', '.join(ANSWERS)} or na"),
         (
             "category",
@@ -83,11 +81,7 @@ def _read_file(path: Path) -> pd.DataFrame:
             "what most of the shapes are, by the condition",
         ),
         ("rt", given & ~((rt > 0) & np.isfinite(rt)), "seconds above 0, as there is an answer"),
-        (
-            "imagename",
-            ~rows["imagename"].str.fullmatch(r".*_[^_]+"),
-            "an image's name, as in density-50_margin+4_000012",
-        ),
+        ("imagename", rows["imagename"].str.rpartition("_")[2] == "", "an image's name, the last part of it after '_'"),
     ):
         if np.any(wrong):
             row = rows[np.asarray(wrong, bool)].iloc[0]
@@ -100,7 +94,7 @@ def _read_file(path: Path) -> pd.DataFrame:
             "trial": whole["trial"].astype(int),
             "response": rows["object_response"],
             "rt": rt,
-            "condition": MARGINS + rows["condition"],
+            "condition": rows["condition"],
             "image": rows["imagename"].str.rpartition("_")[2],
             "density": circles + squares,
             "margin": circles - squares,
@@ -177,8 +171,8 @@ def psychometrics(trials: pd.DataFrame, seed: int) -> dict[int, dict]:
 def networks_files(params: Params) -> tuple[list[Path], list[str]]:
     """Predictions on the margin sets that consistency.sets in params.yaml names, and the folders for them."""
     sets = [described for described in params.consistency.sets.values() if described.conditions.startswith(MARGINS)]
-    folders = list(dict.fromkeys(folder for described in sets for folder in described.predictions))
-    return [path for folder in folders for path in sorted(Path(folder).glob("*.parquet"))], folders
+    folders = list(dict.fromkeys(folder for described in sets for folder in np.atleast_1d(described.predictions)))
+    return [path for folder in folders for path in sorted(Path(folder).rglob("*.parquet"))], folders
 
 
 def with_networks(trials: pd.DataFrame, files: Sequence[Path], seed: int) -> pd.DataFrame:

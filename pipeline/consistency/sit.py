@@ -24,9 +24,8 @@ import cv2
 import jinja2
 import numpy as np
 
-from pipeline.consistency.sitting import ANSWERS, NO_ANSWER, TIE, answer, condition_name
+from pipeline.consistency.sitting import ANSWERS, COLUMNS, MARGINS, NO_ANSWER, TIE, answer, condition_name
 from pipeline.consistency.sitting.library import inlined, packages
-from pipeline.consistency.trials import COLUMNS
 from pipeline.params import load_params
 from pipeline.shards import item_rng, read_shard
 from pipeline.stage import UserError, write_bytes
@@ -45,9 +44,8 @@ class Picture:
     png: bytes
 
     def record(self) -> dict[str, str]:
-        """As the page has it. imagename: unique, and its last part, after '_', is the networks' name of the image."""
-        name = f"{self.condition.replace('/', '_')}_{self.image}"
-        return {"condition": self.condition, "imagename": name, "category": self.category, "png": uri(self.png)}
+        """As the page has it."""
+        return {"condition": self.condition, "image": self.image, "category": self.category, "png": uri(self.png)}
 
 
 def uri(png: bytes) -> str:
@@ -56,7 +54,7 @@ def uri(png: bytes) -> str:
 
 def read_set(folder: Path, condition: str, tie: str) -> list[Picture]:
     """The images of a margin set. Raises UserError where it is not there, or holds what is no such image."""
-    path = folder / f"{condition}.tar"
+    path = folder / f"{condition.removeprefix(MARGINS)}.tar"
     if not path.is_file():
         have = sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.glob("*/*.tar"))
         raise UserError(

@@ -21,12 +21,12 @@ HEADER = "subj,session,trial,rt,object_response,category,condition,imagename"
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
-        ("density-50/margin+4", (27, 23)),
-        ("density-10/margin-8", (1, 9)),
-        ("density-10/margin+0", (5, 5)),
-        ("density-10/margin+3", None),
-        ("density-4/margin+6", None),
-        ("margins/density-10/margin+4", None),
+        ("margins/density-50/margin+4", (27, 23)),
+        ("margins/density-10/margin-8", (1, 9)),
+        ("margins/density-10/margin+0", (5, 5)),
+        ("margins/density-10/margin+3", None),
+        ("margins/density-4/margin+6", None),
+        ("density-10/margin+4", None),
         ("", None),
     ],
 )
@@ -36,8 +36,9 @@ def test_a_condition_tells_how_many_there_were(name, counts):
 
 def trial(number: int, margin: int, response: str, image: int = 0, rt: str = "0.5", category: str = "") -> str:
     category = category or ("circle" if margin > 0 else "square")
-    name = f"density-10_margin{margin:+d}_{image:06d}"
-    return f"subject-7,1,{number},{rt},{response},{category},density-10/margin{margin:+d},{name}"
+    condition = f"margins/density-10/margin{margin:+d}"
+    name = f"{number:04d}_majority_subject-7_{condition.replace('/', '-')}_{category}_0_{image:06d}"
+    return f"subject-7,1,{number},{rt},{response},{category},{condition},{name}"
 
 
 SITTING = [
@@ -86,7 +87,7 @@ def test_a_sitting_by_margin_as_counted_by_hand(tmp_path):
         ([*SITTING[:3], trial(4, 4, "circle", 3, rt="NaN")], HEADER, ["row 5", "rt = 'NaN'"]),
         ([trial(1, 4, "circle", category="square")], HEADER, ["row 2", "category = 'square'"]),
         ([SITTING[0].replace("/margin+4", "/margin+3")], HEADER, ["row 2", "density-10/margin+3", "margin set"]),
-        ([SITTING[0].replace("density-10_margin+4_000000", "7")], HEADER, ["row 2", "imagename = '7'"]),
+        ([SITTING[0].removesuffix("000000")], HEADER, ["row 2", "imagename = '0001_majority"]),
         ([*SITTING[:5], SITTING[2].replace(",3,", ",6,")], HEADER, ["row 7", "answered before", "--session"]),
         ([SITTING[0].replace(",1,1,", ",one,1,")], HEADER, ["row 2", "session = 'one'"]),
     ],

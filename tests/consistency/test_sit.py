@@ -74,16 +74,16 @@ def pictures(condition: str, number: int) -> list[Picture]:
 
 
 def test_sessions_and_practice_share_no_image():
-    sets = {(10, margin): pictures(f"density-10/margin{margin:+d}", 10) for margin in (-4, 2, 4)}
+    sets = {(10, margin): pictures(f"margins/density-10/margin{margin:+d}", 10) for margin in (-4, 2, 4)}
     seen: list[tuple[str, str]] = []
     for session in (1, 2, 3):
         tested, practised = choose(sets, trials=3, practice=2, session=session, seed=0)
         assert pd.Series([p.condition for p in tested]).value_counts().to_dict() == {
-            "density-10/margin-4": 3,
-            "density-10/margin+2": 3,
-            "density-10/margin+4": 3,
+            "margins/density-10/margin-4": 3,
+            "margins/density-10/margin+2": 3,
+            "margins/density-10/margin+4": 3,
         }
-        assert sorted(p.condition for p in practised) == ["density-10/margin+4", "density-10/margin-4"]
+        assert sorted(p.condition for p in practised) == ["margins/density-10/margin+4", "margins/density-10/margin-4"]
         seen += [(p.condition, p.image) for p in tested]
     seen += [(p.condition, p.image) for p in practised]
     assert len(set(seen)) == len(seen) == 29
@@ -118,14 +118,13 @@ def test_the_page_holds_everything_and_sends_nothing(workspace, run_stage, libra
 
     plan = json.loads(re.search(r'<script type="application/json" id="plan">(.*?)</script>', page)[1])
     assert (plan["image"], plan["mask"], plan["keys"], plan["session"], plan["side"]) == (250, 200, "zm", 1, 32)
-    assert len({trial["imagename"] for trial in [*plan["trials"], *plan["practice"]]}) == 18
-    right = {"density-10/margin-4": "square", "density-10/margin+0": "square", "density-10/margin+4": "circle"}
+    assert len({(trial["condition"], trial["image"]) for trial in [*plan["trials"], *plan["practice"]]}) == 18
+    right = {f"margins/density-10/margin{m:+d}": "circle" if m > 0 else "square" for m in (-4, 0, 4)}
     for trial in plan["trials"]:
         assert trial["category"] == right[trial["condition"]]
-        shard = {s["__key__"]: s["png"] for s in read_shard(f"data/shapes/margins/{trial['condition']}.tar")}
-        image = trial["imagename"].rpartition("_")[2]
-        assert base64.b64decode(trial["png"].partition(",")[2]) == shard[image]
-    assert {trial["condition"] for trial in plan["practice"]} == {"density-10/margin-4", "density-10/margin+4"}
+        shard = {s["__key__"]: s["png"] for s in read_shard(f"data/shapes/{trial['condition']}.tar")}
+        assert base64.b64decode(trial["png"].partition(",")[2]) == shard[trial["image"]]
+    assert {trial["condition"] for trial in plan["practice"]} == right.keys() - {"margins/density-10/margin+0"}
 
 
 def test_it_is_shown_on_this_machine_until_it_is_interrupted(workspace, library):  # noqa: F811

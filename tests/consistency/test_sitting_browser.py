@@ -83,12 +83,12 @@ def sit(workspace, chromium, library, tmp_path) -> Iterator[Callable[..., Any]]:
 
 
 def known_images() -> dict[bytes, tuple[str, int]]:
-    """By the pixels of an image: its name in a sitting, and circles - squares."""
+    """By the pixels of an image: its condition and name, and circles - squares."""
     found = {}
     for margin in MARGINS:
         for sample in read_shard(f"data/shapes/margins/density-50/margin{margin:+d}.tar"):
             pixels = cv2.imdecode(np.frombuffer(sample["png"], np.uint8), cv2.IMREAD_GRAYSCALE)
-            found[pixels.tobytes()] = (f"density-50_margin{margin:+d}_{sample['__key__']}", margin)
+            found[pixels.tobytes()] = (f"margins/density-50/margin{margin:+d}/{sample['__key__']}", margin)
     return found
 
 
@@ -159,9 +159,11 @@ def test_a_planted_bias_comes_out_within_its_interval(sit, tmp_path):
     )
     assert page.evaluate("() => localStorage.length + sessionStorage.length + document.cookie.length") == 0
     saved = pd.read_csv(file)
-    assert dict(zip(saved["imagename"], saved["object_response"], strict=True)) == answered
+    names = saved["condition"] + "/" + saved["imagename"].str.rpartition("_")[2]
+    assert dict(zip(names, saved["object_response"], strict=True)) == answered
+    assert names.tolist() == list(answered)
+    assert names.tolist() != sorted(answered), "in random order"
     assert saved["trial"].tolist() == list(range(1, 41))
-    assert saved["imagename"].tolist() != sorted(saved["imagename"])
 
     trials = read_sitting([file])
     assert trials["margin"].value_counts().to_dict() == dict.fromkeys(MARGINS, 8)

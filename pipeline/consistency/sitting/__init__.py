@@ -12,17 +12,19 @@ from pipeline.stage import UserError
 ANSWERS = ("circle", "square")
 TIE = "tie"
 NO_ANSWER = "na"  # as in the published trials
+MARGINS = "margins/"  # begins the names of margin sets, as in the networks' tables
+COLUMNS = ["subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename"]  # modelvshuman's
 SPACES = re.compile(r"\s+")
 
 
 def condition_name(density: int, margin: int) -> str:
-    """A margin set as a sitting's trials name it, below the folder 'margins': 'density-50/margin+4'."""
-    return f"density-{density}/margin{margin:+d}"
+    """A margin set as networks' tables and a sitting's trials name it: 'margins/density-50/margin+4'."""
+    return f"{MARGINS}density-{density}/margin{margin:+d}"
 
 
 def counts_of(condition: str) -> tuple[int, int] | None:
-    """Circles and squares of every image of 'density-50/margin+4' (27, 23); None where it is no such name."""
-    match = re.fullmatch(r"density-([1-9]\d*)/margin([+-]\d+)", condition)
+    """Circles and squares of every image of 'margins/density-50/margin+4' (27, 23); None where it is no such name."""
+    match = re.fullmatch(MARGINS + r"density-([1-9]\d*)/margin([+-]\d+)", condition)
     if not match:
         return None
     density, margin = int(match[1]), int(match[2])

@@ -90,9 +90,12 @@ function trial(picture, number, decoded) {
       on_load: () => practice || shown.push(performance.now() - onset),
       data: { part: practice ? "practice" : "answer" },
       on_finish: (data) => {
-        const { condition, imagename, category } = picture;
+        const { condition, image, category } = picture;
         const object_response = data.response === null ? PLAN.no_answer : PLAN.answers[data.response === CIRCLES ? 0 : 1];
         const rt = data.rt === null ? "NaN" : (data.rt / 1000).toFixed(4);
+        // as modelvshuman names an image: trial, experiment, person, condition, category, a number, image
+        const parts = [String(number).padStart(4, "0"), "majority", person.subj, condition.replaceAll("/", "-")];
+        const imagename = [...parts, category, "0", image].join("_");
         Object.assign(data, person, { trial: number, rt, object_response, category, condition, imagename });
         if (!practice) jsPsych.progressBar.progress = number / PLAN.trials.length;
       },
