@@ -4,7 +4,7 @@
     python -m pipeline.consistency.sit --serve 8000      # and shows it at http://localhost:8000 until Ctrl-C
 
 A trial is as in the published experiments with people: fixation 300 ms, image 200 ms, 1/f noise 200 ms, then 1,500 ms
-to answer (Geirhos et al., 2018, 'Generalisation in humans and deep neural networks', NeurIPS; section 2.2). Images are
+to answer (Geirhos et al., 2018, 'Generalisation in humans and deep neural networks', NeurIPS). Images are
 those of the margin sets, which the networks answer to (`dvc repro margin_sets`). The page is made with jsPsych
 (sitting/library.py), sends nothing, and hands the trials over as CSV. person.py reads them.
 """

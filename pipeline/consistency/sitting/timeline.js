@@ -8,6 +8,7 @@ const jsPsych = initJsPsych({
   show_progress_bar: true,
   auto_update_progress_bar: false,
   message_progress_bar: "Done",
+  minimum_valid_rt: 1, // ms; a key that comes with the mask is no answer to the image
   on_finish: end,
 });
 const person = { subj: "", session: PLAN.session };
@@ -126,7 +127,8 @@ function timeline(decoded) {
       you were right.</p>` : "") + space)
   );
   jsPsych.randomization.shuffle(PLAN.practice).forEach((picture) => steps.push(...trial(picture, null, decoded)));
-  steps.push(words(`<h2>Now the test</h2><p>${PLAN.trials.length} images; you are no longer told whether you were right.
+  const told = PLAN.practice.length ? "no longer" : "not";
+  steps.push(words(`<h2>Now the test</h2><p>${PLAN.trials.length} images; you are ${told} told whether you were right.
     There is a break after every ${PLAN.rest}.</p>${space}`));
   jsPsych.randomization.shuffle(PLAN.trials).forEach((picture, i) => {
     if (i && i % PLAN.rest === 0) {
