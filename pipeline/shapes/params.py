@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -45,6 +46,34 @@ class Variants(Section):
         return architectures
 
 
+class Guest(Section):
+    """A network of the user's own that takes the test beside the paper's (pipeline/shapes/guests.py).
+
+    name: of its files, and in tables. build: 'FILE.py:CALLABLE', 'MODULE:CALLABLE', 'torchvision:NAME' or 'timm:NAME'.
+    weights: a safetensors file, or None. train: whether it is trained here, as the others are.
+    """
+
+    name: str
+    build: str
+    weights: str | None = None
+    train: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+            raise ValueError("allowed are 1 to 64 letters, digits, '_', '-' and '.', a letter or digit first")
+        return name
+
+    @field_validator("build")
+    @classmethod
+    def _says_where_and_what(cls, build: str) -> str:
+        where, _, what = build.rpartition(":")
+        if not where or not what:
+            raise ValueError("expected 'FILE.py:CALLABLE', 'MODULE:CALLABLE', 'torchvision:NAME' or 'timm:NAME'")
+        return build
+
+
 class Shapes(Section):
     """The shapes study, at every scale."""
 
@@ -55,6 +84,7 @@ class Shapes(Section):
     margins: Margins
     runs: Runs
     variants: Variants
+    guests: list[Guest]
 
     @field_validator("runs")
     @classmethod
@@ -72,6 +102,20 @@ class Shapes(Section):
                         f"margin {margin} cannot be had with {density} shapes: circles - squares has the parity "
                         f"of their number and is at most that; change shapes.margins or shapes.margin_densities"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _guests_have_names_of_their_own(self) -> Shapes:
+        taken: dict[str, str] = {}  # small letters, since some file systems know no others
+        for name in self.variants.architectures:
+            ours = f"{name}-{self.variants.density}"
+            taken |= dict.fromkeys((name.lower(), ours.lower()), f"shapes.variants trains {ours}")
+        for guest in self.guests:
+            name = guest.name.lower()
+            why = "the paper's networks are called so" if re.fullmatch(r"m\d+(-run\d+)?", name) else taken.get(name)
+            if why:
+                raise ValueError(f"guests: the name '{guest.name}' is taken: {why}; give the guest another")
+            taken[name] = f"another guest is called {guest.name}"
         return self
 
 
