@@ -212,8 +212,8 @@ def _keys(section: tuple) -> list[str]:
     """The keys allowed in the section of params.yaml at this path."""
 
     def below(model: Any, key: str) -> Any:
-        if get_origin(model) is dict:  # a section with names of the user's own, such as consistency.sets
-            return get_args(model)[1]
+        if get_origin(model) in (dict, list):  # names of the user's own, as in consistency.sets; or shapes.guests
+            return get_args(model)[-1]
         return model.model_fields[key].annotation
 
     model: Any = reduce(below, section, Params)
