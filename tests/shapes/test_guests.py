@@ -30,6 +30,7 @@ from pipeline.stage import UserError
 
 BLOB = {"name": "blob", "build": "guest.py:build", "weights": None}
 SMALL = {"densities": [50], "shapes.runs": [0], "shapes.margin_densities": [10], "shapes.margins": [-4, -2, 2, 4]}
+SMALL["localize.explained"] = [50]
 NOISE = torch.arange(4 * 32 * 32, dtype=torch.int64).remainder(251).to(torch.uint8).reshape(4, 32, 32)
 GUEST = """
 import torch
@@ -191,7 +192,7 @@ def test_a_network_of_timm(guests):
     guest = Guest(name="t", build="timm:resnet10t")
     check(build_guest(guest), NOISE, train=True)
     assert code_of(guest) == {"timm": timm.__version__}
-    with pytest.raises(UserError, match="has no such model"):
+    with pytest.raises(UserError, match="has no model of this name"):
         build_guest(Guest(name="t", build="timm:resnet10tt"))
 
 
@@ -268,10 +269,11 @@ def test_the_example_goes_by_area(guests):
     assert logits.argmax(dim=1).tolist() == [0, 1]
 
 
-def test_stages_come_and_go_with_guests(tmp_path):
+def test_stages_come_and_go_with_guests(tmp_path, monkeypatch):
     """dvc.yaml, as DVC reads it: no guest, no stage; of one, four that nothing else depends on but the report."""
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(REPOSITORY / name, tmp_path)
+    monkeypatch.chdir(tmp_path)  # DVC names stages by their place from here
     Repo.init(tmp_path, no_scm=True).close()
 
     def stages() -> dict[str, list[str]]:
