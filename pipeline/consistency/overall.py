@@ -1,9 +1,9 @@
 """One summary over the experiments of a set: each one's effects with standard errors, and their random-effects mean.
 
-An effect is the kappa of all pairs of a kind, within conditions, or the difference of two. In the noise experiments two
-people share a dozen trials, spread over conditions. The mean of pairs' kappas, each from its shared trials alone, is
-nearly 0 there by construction. So here an observer's accuracy in a condition is that on all of its trials. And pairs
-are put together before the division, not after.
+An effect is the kappa of all pairs of a kind, within conditions, or the difference of two. In the noise experiments,
+nearly all pairs of people share fewer than 30 trials, spread over conditions. The mean of pairs' kappas, each from its
+shared trials alone, is nearly 0 there by construction. So here an observer's accuracy in a condition is that on all of
+its trials. And pairs are put together before the division, not after.
 
 Source: 'this gap is not closing', 'fairly consistent', 'irrespective of architecture' (papers/error-consistency.md).
 """
