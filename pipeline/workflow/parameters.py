@@ -1,0 +1,292 @@
+"""docs/reference/parameters.md: every key of params.yaml, with its type, allowed values, value and comment.
+
+    python -m pipeline.workflow.parameters                write the page
+    python -m pipeline.workflow.parameters --check yes    exit status 1 if the page is not what the schema gives
+
+Types and allowed values come from the schema (pipeline/params.py), values and comments from params.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel
+
+from pipeline.params import PATH, Params, read_yaml
+from pipeline.section import distinct
+from pipeline.stage import UserError, run, write_bytes
+
+PAGE = Path("docs/reference/parameters.md")
+SIDES = {"scales": ("smoke", "laptop", "paper"), "sources": ("generated", "published")}  # a column each
+HEAD = """# What can be turned: params.yaml
+
+Each key of [params.yaml](../../params.yaml), with what it may be and what it is. This page is written by
+`python -m pipeline.workflow.parameters` from the schema and the file.
+
+Change a key for one experiment with `dvc exp run -S key=value`. Change it for good in the file.
+`python -m pipeline.params` checks the file. A key that is misspelt, or a value that is not allowed, is an error. The
+error names the key, the value, and what is allowed. A list goes in quotation marks: `-S 'densities=[10,50,90]'`.
+"""
+INTRODUCTIONS = {
+    "": "Keys that more than one study reads.",
+    "scales": "`scale` chooses one of three columns. Write a key as `scales.laptop.shapes.images`.",
+    "sources": "`source` chooses one of two columns. Write a key as `sources.published.clip.weights`. A name of an "
+    "input is one that [sources.yaml](../../sources.yaml) lists.",
+}
+TITLES = {"": "For all studies", "scales": "scales: how much", "sources": "sources: which inputs"}
+# Of keys for which params.yaml has no comment: by the path without scale or source, or by its last two parts, or one.
+MEANINGS = {
+    "seed": "where all random numbers start",
+    "scene.canvas": "side of an image",
+    "scene.circle_share_sd": "standard deviation of that share",
+    "shapes.margin_densities": "densities of the margin sets",
+    "predictions": "files or folders of predictions",
+    "conditions": "only conditions whose name begins so",
+    "observers": "columns that describe an observer",
+    "compare": "pairs by what both observers are, or by what they differ in",
+    "distance": "column of numbers: does kappa fall with the distance in it?",
+    "watch": "pairs of observers to be reported by name",
+    "posenet.patterns": "patterns that are read: gradients across, down and from the middle; stripes",
+    "localize.counters": "networks that count on purpose",
+    "sgd.momentum": "of gradient descent",
+    "sgd.learning_rate": "of gradient descent, as in the original authors' code",
+    "sgd.tenth_after": "epoch after which the learning rate is a tenth",
+    "shapes.resolution": "side of an image in pixels",
+    "readings.margin_images": "after every epoch: images of each margin set that are answered",
+    "readings.statistics_images": "after every epoch: training images to estimate batch normalisation's statistics on",
+    "countclip.resolution": "side of a generated scene in pixels",
+    "countclip.pool_images": "pairs of image and caption in the pool",
+    "countclip.pool_shards": "files that the pool is stored in",
+    "countclip.detector_scenes": "scenes to train the detector of generated things on",
+    "countclip.detector_epochs": "passes over them",
+    "countclip.detector_tests": "scenes to test it on",
+    "countclip.filter_by": "who counts the things of a generated scene: the detector, or the drawing itself",
+    "countclip.benchmark_per_number": "scenes of each number in the benchmark",
+    "countclip.zero_shot_images": "scenes to be named: is what CLIP knew before kept?",
+    "pretraining.scenes": "scenes that our own CLIP is pre-trained on",
+    "pretraining.steps": "batches of pre-training",
+    "training.counting_pairs": "counting pairs in a batch",
+    "training.held_out": "share of the counting pairs kept back, to choose an epoch without the test set",
+    "training.eps": "of Adam",
+    "posenet.image_size": "side of an image in pixels",
+    "posenet.images": "images to train on, at most",
+    "posenet.held_out": "images to test on",
+    "posenet.runs": "training runs of every cell",
+    "localize.stride": "pixels between places of the finest map",
+    "localize.width": "channels of the base network's first layer",
+    "localize.mask_size": "side of a mask in pixels",
+    "localize.held_out": "training images kept back to choose thresholds",
+    "localize.test_images": "test images of each density",
+    "localize.explained_images": "images that heat maps are made for",
+    "localize.lime_samples": "altered images for each map of LIME",
+    "localize.probe_images": "images for the probe",
+    "localize.shift_images": "images that are moved, turned and enlarged",
+    "pool": "pairs of image and caption",
+    "detector.path": "the detector's weights; null: our own",
+    "detector.sha256": "hash that the file must have",
+    "detector.image_size": "side of what the detector sees, in pixels; null: the scene's own",
+    "clip.name": "the CLIP model",
+    "clip.weights": "its weights; null: ours, or random ones",
+    "epochs": "passes over the training images",
+    "batch_size": "images in a batch",
+    "learning_rate": "the highest, where a schedule changes it",
+    "optimizer": "how weights are changed",
+    "betas": "of Adam",
+    "weight_decay": "of the optimiser",
+    "schedule": "of the learning rate",
+    "precision": "arithmetic of training",
+    "training.ssd.images": "images to train on",
+    "training.regress.images": "images to train on",
+    "training.faster_rcnn.images": "images to train on",
+    "training.segment.images": "images to train on",
+}
+
+
+def comments(text: str) -> dict[str, str]:
+    """What params.yaml says of its keys, by dotted path: comments behind a key, and those on lines before it.
+
+    A comment that lists the values and then says what they mean ('hard | soft   a tie is ...') is cut to the latter.
+    """
+    found: dict[str, list[str]] = {}
+    path: list[tuple[int, str]] = []  # of the key last seen: how far in each part stands
+    before: list[str] = []
+    for line in text.splitlines():
+        alone = re.fullmatch(r"( *)# ?(.*)", line)
+        key = re.match(r"( *)([\w-]+):(?= |$)", line)
+        if alone and path and len(alone[1]) > path[-1][0] + 8:  # far in: goes on with the comment behind a key
+            found[".".join(part for _, part in path)].append(alone[2].strip())
+        elif alone:
+            before.append(alone[2].strip())
+        elif key:
+            path = [(at, part) for at, part in path if at < len(key[1])] + [(len(key[1]), key[2])]
+            behind = re.search(r"(?<= )# ?(.*)$", line)
+            found[".".join(part for _, part in path)] = [*before, *([_meaning(behind[1])] if behind else [])]
+            before = []
+        else:
+            before = []
+    return {name: " ".join(said) for name, said in found.items() if any(said)}
+
+
+def _meaning(said: str) -> str:
+    values, _, meaning = re.sub(r" {2,}", "\n", said.strip()).partition("\n")
+    if re.fullmatch(r"\w+( \| \w+)+", values) or (" | " in values and meaning):
+        return meaning.replace("\n", " ")
+    return said.strip()
+
+
+def allowed(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema of a value allows, in words. Raises UserError for a kind of schema that it does not know."""
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return ("" if len(values) == 1 else "one of ") + ", ".join(f"`{value}`" for value in values)
+    if "anyOf" in schema:
+        return ", or ".join(allowed(choice) for choice in schema["anyOf"])
+    match schema.get("type"):
+        case "null":
+            return "`null`"
+        case "boolean":
+            return "`true` or `false`"
+        case "string":
+            return f"text that matches `{schema['pattern']}`" if "pattern" in schema else "text"
+        case "integer" | "number" as kind:
+            return f"{kind}{_bounds(schema)}"
+        case "array":
+            low, high = schema.get("minItems", 0), schema.get("maxItems")
+            number = f" of {low}" if low == high else f", at least {low}" if low else ""
+            return f"list{number}; each: {allowed(schema['items'])}"
+        case "object":
+            names = f"{allowed(schema['propertyNames'])}" if "propertyNames" in schema else "a name"
+            return f"mapping; keys: {names}; values: {allowed(schema['additionalProperties'])}"
+    raise UserError(f"pipeline/workflow/parameters.py: {dict(schema)}: a kind of value it has no words for; add them")
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+        "multipleOf": "a multiple of",
+    }
+    said = [f"{word} {schema[key]:.12g}" for key, word in words.items() if key in schema]
+    return f", {' and '.join(said)}" if said else ""
+
+
+def shown(value: Any) -> str:
+    """A value as YAML on one line."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{', '.join(map(shown, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
+        case float():
+            return f"{value:.12g}"
+    return str(value) or "''"
+
+
+def leaves(model: type[BaseModel], value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str, Any]]:
+    """Dotted path, allowed values and value of every key of a section, and of the sections in it."""
+    schemas = model.model_json_schema(by_alias=True)["properties"]
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        here, found = (*path, key), value.get(key, field.get_default(call_default_factory=True))
+        inner = get_args(field.annotation)[1] if get_origin(field.annotation) is dict else None
+        if _is_section(field.annotation):
+            yield from leaves(field.annotation, found, here)
+        elif _is_section(inner):
+            for member, content in found.items():
+                yield from leaves(inner, content, (*here, str(member)))
+        else:
+            words = allowed(schemas[key])
+            if any(isinstance(check, AfterValidator) and check.func is distinct for check in field.metadata):
+                words += "; all different"
+            yield ".".join(here), words, found
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _said(said: Mapping[str, str], name: str) -> str:
+    """The comment on a key; else what MEANINGS has."""
+    parts = name.split(".")
+    return said.get(name) or next(
+        (MEANINGS[".".join(parts[at:])] for at in range(len(parts)) if ".".join(parts[at:]) in MEANINGS), ""
+    )
+
+
+def _said_of_sides(said: Mapping[str, str], key: str, name: str) -> str:
+    """Of a key below `scales` the first comment; below `sources`, where each may be another input, all of them."""
+    found = list(dict.fromkeys(said[one] for side in SIDES[name] if (one := f"{name}.{side}.{key}") in said))
+    return " | ".join(found if name == "sources" else found[:1]) or _said(said, key)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def page(content: Mapping[str, Any], text: str) -> str:
+    """The page for a params.yaml: `content` is what it holds, `text` what it says."""
+    said = comments(text)
+    parts = [HEAD]
+    sections = {field.alias or name: field.annotation for name, field in Params.model_fields.items()}
+    plain = [name for name, annotation in sections.items() if not _is_section(annotation)]
+    rows = [row for row in leaves(Params, content) if row[0] in plain]
+    parts.append(_section("", [_row(row, said) for row in rows], ("key", "allowed", "value", "meaning")))
+    for name, annotation in sections.items():
+        if name in SIDES or not _is_section(annotation):
+            continue
+        rows = [_row(row, said) for row in leaves(annotation, content[name], (name,))]
+        parts.append(_section(name, rows, ("key", "allowed", "value", "meaning")))
+    for name, sides in SIDES.items():
+        models = [sections[name].model_fields[side].annotation for side in sides]
+        each = [
+            {path: (words, value) for path, words, value in leaves(model, content[name][side])}
+            for model, side in zip(models, sides, strict=True)
+        ]
+        keys = list(reduce(lambda one, other: one | other, each))
+        rows = []
+        for key in keys:
+            words = next(side[key][0] for side in each if key in side)
+            values = [f"`{shown(side[key][1])}`" if key in side else "" for side in each]
+            rows.append((f"`{key}`", words, *values, _said_of_sides(said, key, name)))
+        parts.append(_section(name, rows, ("key", "allowed", *sides, "meaning")))
+    return "\n".join(parts)
+
+
+def _row(leaf: tuple[str, str, Any], said: Mapping[str, str]) -> tuple[str, ...]:
+    path, words, value = leaf
+    return f"`{path}`", words, f"`{shown(value)}`", _said(said, path)
+
+
+def _section(name: str, rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    introduction = INTRODUCTIONS.get(name)
+    return "\n".join(
+        [f"## {TITLES.get(name, name)}", "", *([introduction, ""] if introduction else []), _table(head, rows), ""]
+    )
+
+
+def main(check: str = "") -> str:
+    """`check`: 'yes' only says whether the page is current."""
+    new = page(read_yaml(PATH), PATH.read_text())
+    old = PAGE.read_text() if PAGE.exists() else ""
+    if check and new != old:
+        raise UserError(
+            f"{PAGE}: not what the schema and {PATH} give; 'python -m pipeline.workflow.parameters' writes it"
+        )
+    if not check:
+        write_bytes(PAGE, new.encode())
+    return f"{PAGE}, {new.count(chr(10) + '| `')} keys,"
+
+
+if __name__ == "__main__":
+    run(main, check=str)

@@ -1,0 +1,79 @@
+"""The page of parameters is what schema and params.yaml give, and says what a person needs of a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, edit_params
+from pydantic import TypeAdapter
+
+from pipeline.section import Densities, Probability
+from pipeline.stage import UserError
+from pipeline.workflow import parameters
+
+
+def test_the_page_is_current(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    assert parameters.main(check="yes").startswith("docs/reference/parameters.md")
+
+
+def test_a_changed_value_is_written(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    edit_params(Path("params.yaml"), {"lambda": "modal", "scales.paper.shapes.resolution": 512})
+    with pytest.raises(UserError, match=r"'python -m pipeline.workflow.parameters' writes it"):
+        parameters.main(check="yes")
+    parameters.main()
+    text = parameters.PAGE.read_text()
+    assert (
+        "| `lambda` | one of `one`, `norm`, `modal`, `log`, `log_once` | `modal` | weight of CountCLIP's counting loss"
+        in text
+    )
+    assert "| `shapes.resolution` | integer, at least 16 and at most 4096 | `32` | `64` | `512` |" in text
+    assert parameters.main(check="yes")
+
+
+def test_every_key_has_a_line():
+    content = parameters.read_yaml(REPOSITORY / "params.yaml")
+    text = (REPOSITORY / parameters.PAGE).read_text()
+    for key in ("seed", "shapes.scene.canvas", "posenet.training.sgd.momentum", "consistency.sets.counters.distance"):
+        assert f"| `{key}` |" in text
+    for scale in content["scales"].values():
+        for study, keys in scale.items():
+            assert [key for key in keys if f"| `{study}.{key}" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (Probability, "number, at least 0 and at most 1"),
+        (Densities, "list, at least 1; each: integer, at least 1 and at most 1000"),
+        (str | None, "text, or `null`"),
+        (bool, "`true` or `false`"),
+        (dict[str, float], "mapping; keys: a name; values: number"),
+    ],
+)
+def test_allowed_values_are_put_in_words(annotation, words):
+    assert parameters.allowed(TypeAdapter(annotation).json_schema()) == words
+
+
+def test_comments_are_found_behind_before_and_below_a_key():
+    text = """\
+# the whole file
+
+scale: laptop         # smoke | laptop        how much: images
+                      # and epochs
+shapes:               # a study
+  # before it
+  grey: [0, 255]      # behind it
+  runs: [0]
+  way: one            # one (Eq. 2) | all (Eq. 7)
+  kinds: [a]          # a | b
+"""
+    assert parameters.comments(text) == {
+        "scale": "how much: images and epochs",
+        "shapes": "a study",
+        "shapes.grey": "before it behind it",
+        "shapes.way": "one (Eq. 2) | all (Eq. 7)",
+    }
