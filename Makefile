@@ -3,7 +3,9 @@
 # make test    set up what is missing, then run the tests
 # make fetch   get the published inputs of sources.yaml, and say what is missing and what runs without it
 # make review  BASE=main NEW=workspace: what changed between two revisions, as review/index.html
+# make docs    build README and docs/ as a site, site/index.html; set up what is missing for it
 # make lock    write constraints.txt anew from requirements.txt (after changing a pin)
+# make help    say this
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +16,7 @@ export DVC_NO_ANALYTICS := 1
 JOBS ?= auto
 RAY ?=
 
-.PHONY: repro test lint lock fetch review
+.PHONY: repro test lint lock fetch review docs help
 repro: $(STAMP)
 	@python -m pipeline.params
 	@python -m pipeline.workflow.mend
@@ -32,6 +34,17 @@ BASE ?= HEAD
 NEW ?= workspace
 review: $(STAMP)
 	@python -m pipeline.workflow.review --base $(BASE) --new $(NEW)
+
+docs: $(STAMP) .venv/docs
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --clean
+	@echo "site/index.html: open it in a browser"
+
+.venv/docs: requirements-docs.txt $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
+	touch $@
+
+help:
+	@sed -n '/^# /!q; s/^# //p' Makefile
 
 $(STAMP): requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, found " + sys.version + "; name one with make PYTHON=...")'
