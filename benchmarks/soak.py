@@ -189,7 +189,7 @@ def describe_left(folder: Path, locked_before: int) -> str:
 
 
 def mend(folder: Path, output: str) -> str:
-    """Do what docs/how-to/after-an-interruption.md says where DVC cannot start; returns that in words, or raises SystemExit."""
+    """Do what docs say (how-to/after-an-interruption.md); returns that in words, or raises SystemExit."""
     for path, complaints in REFUSALS.items():
         if any(complaint in output for complaint in complaints):
             (folder / path).unlink()
