@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,7 @@ from conftest import REPOSITORY
 from test_plain_english import AWAITED
 
 from benchmarks.stability import compare
+from pipeline.params import read_yaml
 from pipeline.workflow.pages import FENCE, MARKER, look_up, pages
 
 STUDY = "docs/studies/{}.md".format
@@ -287,3 +290,24 @@ def test_every_command_of_ours_that_pages_name_is_there():
     targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
     rules = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert targets - rules == set()
+
+
+def test_make_help_names_every_rule():
+    text = (REPOSITORY / "Makefile").read_text()
+    rules = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    told = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^make ([a-z]+)  *\S", told, re.MULTILINE)) == rules
+
+
+def test_the_citation_has_what_its_format_asks_for():
+    cited = read_yaml(REPOSITORY / "CITATION.cff")
+    assert cited["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= cited.keys()
+    assert cited["title"] == (REPOSITORY / "README.md").read_text().splitlines()[0].removeprefix("# ")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert str(cited["version"]) == project["version"]
+
+
+def test_readme_says_that_there_is_no_licence_as_long_as_there_is_none():
+    there = [path.name for path in REPOSITORY.iterdir() if re.match(r"(?i)(licen[cs]e|copying)", path.name)]
+    assert ("There is no licence file" in page_text(("README.md",))) == (there == [])
