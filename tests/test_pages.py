@@ -51,6 +51,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("images; ; ", "12,345"),
         ("verdicts.sum(); ; ", "7"),
         ("rows.length(); ; ", "3"),
+        ("rows.*.spearman.sum(); ; .2f", "1.44"),
+        ("images; ; minutes", "206"),
         ("pse; ; .2f", "undefined"),
         ("pair; ; ", "vgg11, vgg16"),
         ("learning_rate 0.5.x; ; ", "1.5"),

@@ -68,11 +68,16 @@ def shown(names: tuple[str, ...]) -> frozenset[tuple[str, Any]]:
         file, where, columns, _ = (field.strip() for field in marker["says"].split(";"))
         content = look_up(recorded(file), where) if file.endswith(".json") else []
         if marker["text"].startswith("\n"):
-            found |= {(file, value) for value in values(content)}
+            found |= {(file, alike(value)) for value in values(content)}
         else:
             wanted = [name.strip() for name in columns.split(",") if name.strip()]
-            found |= {(file, value) for name in wanted or [""] for value in [look_up(content, name)]}
+            found |= {(file, alike(look_up(content, name))) for name in wanted or [""]}
     return frozenset(found)
+
+
+def alike(value: Any) -> Any:
+    """A number to four digits: where a reading does not depend on an image's scale, two of its numbers are the same."""
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def interval(row: dict, name: str, low: str = "low", high: str = "high") -> list[float]:
@@ -205,7 +210,7 @@ def countclip() -> Needed:
 
 
 def posenet() -> Needed:
-    networks = ["pixels/raw", "counter/trained-zeros", "counter/random-zeros"]
+    networks = ["pixels/normalised", "counter/trained-zeros", "counter/random-zeros"]
     networks += [f"{name}/random-zeros" for name in ("vgg16", "resnet152")] + ["vgg16/random-circular"]
     yield File("results/laptop/posenet/table2.json")
     for row in laptop("posenet/table2.json"):
@@ -260,7 +265,7 @@ def test_pages_have_the_recorded_numbers(needed: Callable[[], Needed], where: tu
     for one in needed():
         if isinstance(one, File):
             file = one
-        elif (file, one) not in shown(where) and not (isinstance(one, str) and one in page_text(where)):
+        elif (file, alike(one)) not in shown(where) and not (isinstance(one, str) and one in page_text(where)):
             missing.append((file, one))
     assert missing == []
 
@@ -271,14 +276,6 @@ def test_readme_has_the_verdicts_of_every_study():
     for document, counts in judged.items():
         row = next(line for line in rows if f"(docs/studies/{document}.md)" in line)
         assert [cell.strip() for cell in row.strip("| ").split("|")[-3:]] == [str(count) for count in counts.values()]
-
-
-def test_times_are_those_of_the_recorded_stages():
-    costs = [json.loads(line) for line in (REPOSITORY / "results/laptop/costs.jsonl").read_text().splitlines()]
-    minutes = sum(cost["cpu"] for cost in costs) / 60
-    assert f"{minutes:.0f} min of one core" in page_text(("docs/reference/machines.md",))
-    said = int(re.search(r"`make repro` takes some (\d+) minutes", page_text(("README.md",)))[1])
-    assert said == pytest.approx(minutes / 2, rel=0.1)
 
 
 def test_every_command_of_ours_that_pages_name_is_there():

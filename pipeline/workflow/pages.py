@@ -11,11 +11,12 @@ Its four fields are separated by ';':
 
 file    a .json or .jsonl below results/ or metrics/
 where   a dotted path into it; a number is a place in a list (from 0, or from the end with -1); `name=value` takes the
-        members of a list that have that value, `a=1&b=2` those that have both; `length()` and `sum()` end a path.
-        Empty: the whole file
+        members of a list that have that value, `a=1&b=2` those that have both; `*.name` takes what each member has
+        there; `length()` and `sum()` end a path. Empty: the whole file
 names   what is taken from there, paths likewise. None or one: a value. Two: 'low to high'. Three: 'value [low, high]'
 format  Python's (`.2f`, `+.1f`, `.0%`), or `percent` (one digit), `points` and `+points` (times 100, one digit),
-        `count` (12,345). None: integers as `count`, numbers in six digits, text as it is. null is 'undefined'
+        `count` (12,345), `minutes` (of seconds). None: integers as `count`, numbers in six digits, text as it is. null
+        is 'undefined'
 
 A marker that ends its line begins a table, one row for each member of the list or mapping at `where`. Each name is a
 column, `name as title` gives it a heading, `*` is the row's key or place, `value+low+high` is an interval in one cell.
@@ -39,12 +40,14 @@ FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$|``[^`\n]+``|`[^`\n]+`", re.DOTALL |
 BEGINNING = re.compile(
     r"[ >\t]*([-*+]|\d+[.)])?\s*"
 )  # of a line or a list's item, where a comment opens a block of HTML
+ENDS = ("length()", "sum()")
 FOLDERS = ("results", "metrics")
 ALIASES: dict[str, Callable[[float], str]] = {
     "percent": lambda value: f"{value:.1%}",
     "points": lambda value: f"{100 * value:.1f}",
     "+points": lambda value: f"{100 * value:+.1f}",
     "count": lambda value: f"{value:,.0f}",
+    "minutes": lambda value: f"{value / 60:.0f}",
 }
 
 
@@ -82,8 +85,11 @@ def look_up(content: Any, where: str) -> Any:
 def _step(content: Any, steps: Sequence[str], where: str) -> tuple[Any, int]:
     step = steps[0].strip()
     members = list(content.values()) if isinstance(content, Mapping) else content
-    if step in ("length()", "sum()") and isinstance(members, list):
+    if step in ENDS and isinstance(members, list):
         return (len(members) if step == "length()" else sum(members)), 1
+    if step == "*" and isinstance(members, list):
+        used = next((at for at, later in enumerate(steps) if later in ENDS), len(steps))
+        return [look_up(member, ".".join(steps[1:used])) for member in members], used
     if isinstance(content, Mapping):
         for used in range(1, len(steps) + 1):
             if (key := ".".join(steps[:used]).strip()) in content:
