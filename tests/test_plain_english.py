@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 from conftest import REPOSITORY
 
+from pipeline.params import read_yaml
 from pipeline.workflow.pages import pages
 
 LONGEST = 30  # words of a sentence
@@ -134,6 +135,15 @@ def test_every_page_is_on_the_list_of_pages():
     assert {name(page) for page in there | {REPOSITORY / page for page in AWAITED}} <= {
         name(path) for path in listed if path.is_relative_to(REPOSITORY)
     }
+
+
+def test_the_site_has_the_pages_of_the_list_in_its_order():
+    index = REPOSITORY / "docs/index.md"
+    listed = [
+        link["target"] for link in LINK.finditer(index.read_text()) if re.match(r"[\w-]+/[\w-]+\.md$", link["target"])
+    ]
+    shown = [page for part in read_yaml(REPOSITORY / "mkdocs.yml")["nav"] for pages in part.values() for page in pages]
+    assert [page for page in shown if isinstance(page, str) and page.endswith(".md")] == listed
 
 
 def test_readme_is_short():

@@ -289,6 +289,12 @@ def test_every_command_of_ours_that_pages_name_is_there():
     assert targets - rules == set()
 
 
+def test_environment_variables_that_pages_name_are_read():
+    named = re.findall(r"^\| `([A-Z_]+)` \|", source(("docs/reference/commands.md",)), re.MULTILINE)
+    code = "".join(path.read_text() for path in (REPOSITORY / "pipeline").rglob("*.py"))
+    assert [name for name in named if name != "PIP_EXTRA_INDEX_URL" and f'"{name}"' not in code] == []
+
+
 def test_make_help_names_every_rule():
     text = (REPOSITORY / "Makefile").read_text()
     rules = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))

@@ -52,8 +52,9 @@ ALIASES: dict[str, Callable[[float], str]] = {
 
 
 def pages(root: Path = Path()) -> list[Path]:
-    """README.md and every page of docs/, in the order of their names."""
-    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    """README.md and every page of docs/, in the order of their names; hidden folders have none."""
+    below = (page for page in (root / "docs").rglob("*.md") if "/." not in page.relative_to(root).as_posix())
+    return [root / "README.md", *sorted(below)]
 
 
 @cache
