@@ -138,13 +138,23 @@ def _meaning(said: str) -> str:
     return said.strip()
 
 
-def allowed(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema of a value allows, in words. Raises UserError for a kind of schema that it does not know."""
+def allowed(schema: Mapping[str, Any], sections: Mapping[str, Any] | None = None) -> str:
+    """What a JSON schema of a value allows, in words; `sections`: those that it refers to, by name ('$defs').
+
+    Raises UserError for a kind of schema that it has no words for.
+    """
+
+    def words(part: Mapping[str, Any]) -> str:
+        return allowed(part, sections)
+
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
         return ("" if len(values) == 1 else "one of ") + ", ".join(f"`{value}`" for value in values)
     if "anyOf" in schema:
-        return ", or ".join(allowed(choice) for choice in schema["anyOf"])
+        return ", or ".join(map(words, schema["anyOf"]))
+    if "$ref" in schema:
+        keys = (sections or {})[schema["$ref"].rsplit("/", 1)[-1]]["properties"]
+        return f"mapping with {', '.join(f'`{key}` ({words(part)})' for key, part in keys.items())}"
     match schema.get("type"):
         case "null":
             return "`null`"
@@ -157,10 +167,13 @@ def allowed(schema: Mapping[str, Any]) -> str:
         case "array":
             low, high = schema.get("minItems", 0), schema.get("maxItems")
             number = f" of {low}" if low == high else f", at least {low}" if low else ""
-            return f"list{number}; each: {allowed(schema['items'])}"
-        case "object":
-            names = f"{allowed(schema['propertyNames'])}" if "propertyNames" in schema else "a name"
-            return f"mapping; keys: {names}; values: {allowed(schema['additionalProperties'])}"
+            return f"list{number}; each: {words(schema['items'])}"
+        case "object" if "patternProperties" in schema:
+            (pattern, values), *_ = schema["patternProperties"].items()
+            return f"mapping; keys: text that matches `{pattern}`; values: {words(values)}"
+        case "object" if "additionalProperties" in schema:
+            names = words(schema["propertyNames"]) if "propertyNames" in schema else "a name"
+            return f"mapping; keys: {names}; values: {words(schema['additionalProperties'])}"
     raise UserError(f"pipeline/workflow/parameters.py: {dict(schema)}: a kind of value it has no words for; add them")
 
 
@@ -194,7 +207,7 @@ def shown(value: Any) -> str:
 
 def leaves(model: type[BaseModel], value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str, Any]]:
     """Dotted path, allowed values and value of every key of a section, and of the sections in it."""
-    schemas = model.model_json_schema(by_alias=True)["properties"]
+    schema = model.model_json_schema(by_alias=True)
     for name, field in model.model_fields.items():
         key = field.alias or name
         here, found = (*path, key), value.get(key, field.get_default(call_default_factory=True))
@@ -205,7 +218,7 @@ def leaves(model: type[BaseModel], value: Any, path: tuple[str, ...] = ()) -> It
             for member, content in found.items():
                 yield from leaves(inner, content, (*here, str(member)))
         else:
-            words = allowed(schemas[key])
+            words = allowed(schema["properties"][key], schema.get("$defs"))
             if any(isinstance(check, AfterValidator) and check.func is distinct for check in field.metadata):
                 words += "; all different"
             yield ".".join(here), words, found

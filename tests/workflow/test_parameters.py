@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from conftest import REPOSITORY, edit_params
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from pipeline.section import Densities, Probability
+from pipeline.section import Densities, Probability, Section
 from pipeline.stage import UserError
 from pipeline.workflow import parameters
 
@@ -56,6 +57,24 @@ def test_every_key_has_a_line():
 )
 def test_allowed_values_are_put_in_words(annotation, words):
     assert parameters.allowed(TypeAdapter(annotation).json_schema()) == words
+
+
+class Guest(Section):
+    name: str
+    weights: str | None = None
+
+
+class Study(Section):
+    guests: list[Guest]
+    named: dict[Annotated[str, Field(pattern="^[a-z]+$")], float]
+
+
+def test_a_list_of_sections_has_their_keys():
+    content = {"guests": [], "named": {}}
+    assert list(parameters.leaves(Study, content)) == [
+        ("guests", "list; each: mapping with `name` (text), `weights` (text, or `null`)", []),
+        ("named", "mapping; keys: text that matches `^[a-z]+$`; values: number", {}),
+    ]
 
 
 def test_comments_are_found_behind_before_and_below_a_key():
