@@ -31,6 +31,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torchvision import models
 
 from pipeline import training
@@ -141,6 +142,8 @@ def build_guest(guest: Guest) -> Seated:
         network = build(what) if where in LIBRARIES else build()
     if not isinstance(network, nn.Module):
         raise UserError(f"{guest.build}: {what}() returns a {type(network).__name__}; {WANTED}")
+    if any(map(is_lazy, network.parameters())):
+        raise UserError(f"{guest.build}: has lazy modules, whose weights have no size yet; give every layer its sizes")
     return Seated(network, guest.build)
 
 

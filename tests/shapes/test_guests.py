@@ -53,7 +53,10 @@ def number():
     return 7
 
 def three():
-    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    return nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 3))
+
+def lazy():
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
 
 def pair():
     class Pair(nn.Module):
@@ -148,6 +151,7 @@ def test_an_entry_says_what_is_allowed(guests, entry, parts):
         ("guest.py:fails", ["fails() raises KeyError", "cannot be built", "guest.py, line"]),
         ("broken.py:build", ["running broken.py raises SyntaxError"]),
         ("guest.py:three", ["makes logits [4, 3] of images [4, 1, 32, 32]", "logits [B, 2] (square, circle)"]),
+        ("guest.py:lazy", ["has lazy modules", "give every layer its sizes"]),
         ("guest.py:pair", ["makes a tuple of images"]),
         ("guest.py:at_64", ["its network raises ValueError: images of 64 x 64 are needed", "guest.py, line"]),
         ("torchvision:resnet81", ["torchvision has no classifier of this name"]),

@@ -141,6 +141,7 @@ def test_what_dvc_lock_does_not_describe():
         "unlocked": [{"changed deps": {"params.yaml": "new"}}, "changed command"],
         "folder": [{"changed deps": {"data": "modified", "data/b/c.csv": "deleted"}}],
         "input": [{"changed deps": {"data/a.tar": "deleted"}}, {"changed outs": {"data/b": "not in cache"}}],
+        "looks": ["always changed"],
     }
     assert stale(status, made) == {
         "code": ["pipeline/code.py"],
