@@ -34,7 +34,8 @@ from pipeline.claims.evidence import PROVENANCE, RECORDED, SCALES, Provenance, r
 from pipeline.params import PATH, load_params
 from pipeline.stage import COSTS, UserError, costs, run, write_bytes
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "open_clip_torch", "ultralytics-opencv-headless")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "statsmodels", "open_clip_torch")
+PACKAGES += ("ultralytics-opencv-headless",)
 CPU_INFO = Path("/proc/cpuinfo")
 LOCK = Path("dvc.lock")
 ALLOWED = {"scale": SCALES, "source": ("generated", "published")}
