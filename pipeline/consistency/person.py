@@ -262,7 +262,8 @@ def report(trials: pd.DataFrame, files: Sequence[Path], folders: Sequence[str], 
     rows = with_networks(trials, files, seed)
     if rows.empty:
         why = "the networks there answered to none of these images" if files else "no predictions there"
-        lines += ["", f"error consistency: {why}: {', '.join(folders)}; 'dvc repro analyse_consistency@counters' makes them"]
+        makes = "'dvc repro analyse_consistency@counters' makes them"
+        lines += ["", f"error consistency: {why}: {', '.join(folders)}; {makes}"]
         return "\n".join(lines)
     table = [["network", "trials", "right", "agreement", "by chance", "error consistency (kappa)"]]
     for row in rows.to_dict("records"):

@@ -211,7 +211,7 @@ def test_layers_and_sizes_that_do_not_fit_are_said():
     with pytest.raises(UserError, match=r"'fc' of .*resnet18 has no maps: its output is \(2, 1000\)"):
         extractor(RESNET, network, "fc")(pixels())
     vit, *_ = load_backbone(VIT, "none")
-    with pytest.raises(UserError, match="cannot look at images of 64 x 64 pixels: .*choose another --size"):
+    with pytest.raises(UserError, match=r"cannot look at images of 64 x 64 pixels: .*choose another --size"):
         extractor(VIT, vit, "blocks.0")(pixels())
 
 
