@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from pipeline.consistency.formats import shown
+from pipeline.consistency.formats import recoded, shown
 from pipeline.consistency.gap import by_imagenet_accuracy, closing
 from pipeline.consistency.kappa import (
     Counts,
@@ -36,6 +36,7 @@ from pipeline.consistency.pairs import (
     Resamples,
     bootstrap,
     describe,
+    designs,
     group_means,
     observer_times,
     pair_weights,
@@ -62,28 +63,21 @@ def read_set(settings: ConsistencySet, counts: Counter | None = None) -> pd.Data
         raise UserError(
             f"{settings.predictions}: lacks the columns {missing} that describe its observers; has {list(trials)}"
         )
-    condition = trials["condition"].astype(str)
-    found = condition.unique()
-    trials = trials[condition.str.startswith(settings.conditions)].copy()
+    condition = trials["condition"].astype("category")
+    found = condition.cat.categories
+    named = condition.cat.codes.isin(np.flatnonzero(found.str.startswith(settings.conditions)))
+    trials, condition = trials[named].copy(), condition[named]
     if trials.empty:
         raise UserError(f"{settings.predictions}: no condition begins with '{settings.conditions}'; has {shown(found)}")
-    trials[["experiment", "condition"]] = trials["condition"].astype(str).str.split("/", n=1, expand=True)
+    parts = {"experiment": r"/.*$", "condition": r"^[^/]*/"}  # what goes; names are few, trials may be many
+    for column, other in parts.items():
+        trials[column] = recoded(condition, lambda names, other=other: names.str.replace(other, "", regex=True)).astype(
+            str
+        )
     if "texture" in trials:
         differ = trials[trials["texture"].notna() & (trials["texture"].astype(str) != trials["category"].astype(str))]
         trials = pd.concat([trials, differ.assign(experiment=differ["experiment"] + CUES_DIFFER)])
     return trials
-
-
-def designs(trials: pd.DataFrame, observers: Observers) -> dict[str, Design]:
-    """One design a condition, observers in their order; conditions from the easiest to the hardest."""
-    by_condition = {}
-    for condition, rows in trials.groupby("condition", observed=True):
-        answers = rows.astype({"observer": str, "image": str, "correct": float})
-        correct = answers.pivot_table(index="observer", columns="image", values="correct")
-        correct = correct.reindex(observers.names)
-        by_condition[condition] = Design(correct.to_numpy() == 1, correct.notna().to_numpy())
-    ease = trials.groupby("condition", observed=True)["correct"].mean()
-    return {condition: by_condition[condition] for condition in ease.sort_values(ascending=False, kind="stable").index}
 
 
 def analyse_experiment(

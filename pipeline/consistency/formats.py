@@ -84,7 +84,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: no trials below the header")
     rows = table.unify_dictionaries().to_pandas()
     for name in known:
-        if any(value != value.strip() for value in rows[name].cat.categories):
+        if (rows[name].cat.categories.str.strip() != rows[name].cat.categories).any():
             rows[name] = recoded(rows[name], lambda values: values.str.strip())
     rows["row"] = np.arange(2, len(rows) + 2, dtype=np.int32)
     for name in ("observer", "image"):

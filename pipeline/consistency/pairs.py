@@ -11,6 +11,7 @@ from pipeline.consistency.kappa import Design, cohens_kappa, expected_within
 from pipeline.consistency.params import ConsistencySet
 
 CHUNK = 500  # resamples held in memory at once
+DRAWN = 20_000_000  # trials drawn at once, at most: of more than 40,000 trials, fewer resamples are
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,24 @@ def describe(trials: pd.DataFrame, settings: ConsistencySet) -> Observers:
         values = table[settings.distance].to_numpy(float)[pairs]
         distances = np.abs(values[:, 0] - values[:, 1])
     return Observers(table, group, np.array(labels), distances)
+
+
+def designs(trials: pd.DataFrame, observers: Observers) -> dict[str, Design]:
+    """One design a condition, observers in their order, images by name; conditions from the easiest to the hardest."""
+    places = {name: place for place, name in enumerate(observers.names)}
+    by_condition = {}
+    for condition, rows in trials.groupby("condition", observed=True):
+        image = rows["image"].astype("category").cat.remove_unused_categories().cat
+        observer = rows["observer"].astype("category").cat
+        column = np.argsort(image.categories.argsort())[image.codes]
+        row = np.array([places.get(str(name), -1) for name in observer.categories])[observer.codes]
+        seen = np.zeros((len(places), len(image.categories)), bool)
+        correct = seen.copy()
+        seen[row, column] = True
+        correct[row, column] = rows["correct"].to_numpy(float) == 1
+        by_condition[condition] = Design(correct, seen)
+    ease = trials.groupby("condition", observed=True)["correct"].mean()
+    return {condition: by_condition[condition] for condition in ease.sort_values(ascending=False, kind="stable").index}
 
 
 def _difference(a: np.ndarray, b: np.ndarray, columns: list[str]) -> str:
@@ -107,8 +126,9 @@ def group_means(values: np.ndarray, membership: np.ndarray, weights: np.ndarray 
 def bootstrap(parts: list[Design], membership: np.ndarray, resamples: int, rng: np.random.Generator) -> Resamples:
     """Resample the trials of each condition."""
     chunks = []
-    for start in range(0, resamples, CHUNK):
-        size = min(CHUNK, resamples - start)
+    chunk = max(1, min(CHUNK, DRAWN // max(part.trials for part in parts)))
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
         counts = [part.counts(part.resample(size, rng)) for part in parts]
         pooled = sum(counts[1:], counts[0])
         within = cohens_kappa(pooled.observed, expected_within(counts)) if len(counts) > 1 else pooled.kappa

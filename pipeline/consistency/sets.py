@@ -27,7 +27,7 @@ from pipeline.predictions import TEXT, TRIAL, read_predictions
 from pipeline.stage import UserError
 
 SUFFIXES = (".csv", ".parquet")
-PREFIX = r"^\d+_[^_]+_[^_]+_[^_]+_[^_]+_\d+_(?=.)"  # '0001_fc_s01_true_knife_35_' of '..._n03041632_86251.png'
+PREFIX = r"^\d+_[^_]+_[^_]+_[^_]+_[^_]+_\d+_"  # '0001_fc_s01_true_knife_35_' of '..._n03041632_86251.png'
 NO_ANSWER = {"na", "nan", "none", ""}
 
 
