@@ -6,6 +6,7 @@ A stage whose results came from DVC's run cache, or from a remote, cost nothing 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -65,10 +66,15 @@ def busy(run: list[dict[str, Any]]) -> dict[str, float] | None:
 def needs(lock: dict[str, Any]) -> dict[str, set[str]]:
     """For each stage of a dvc.lock, the stages whose outputs it reads."""
     makers = {PurePosixPath(out["path"]): name for name, stage in lock.items() for out in stage.get("outs", [])}
+    within: dict[PurePosixPath, set[str]] = {}  # who makes something in a folder
+    for out, name in makers.items():
+        for folder in out.parents:
+            within.setdefault(folder, set()).add(name)
 
+    @cache
     def read(dependency: str) -> set[str]:
         path = PurePosixPath(dependency)
-        return {name for out, name in makers.items() if out in (path, *path.parents) or path in out.parents}
+        return {makers[out] for out in (path, *path.parents) if out in makers} | within.get(path, set())
 
     return {
         name: set().union(*(read(dep["path"]) for dep in stage.get("deps", []))) - {name}

@@ -64,8 +64,9 @@ def test_the_report_is_one_file_that_needs_no_other(judged):
     assert all(
         place.startswith(("data:", "#")) for place in re.findall(r"""(?:src|href)\s*=\s*["']?([^"'> ]*)""", page)
     )
-    assert not re.search(r"<script|<link|<iframe|@import|url\(", page)
-    assert re.findall(r'<img src="([^"]{22})', page) == ["data:image/png;base64,"]
+    assert not re.search(r"<script\s|<link|<iframe|@import|url\(|fetch\(|import\(", page)
+    # the one figure, small on the first screen and large below
+    assert re.findall(r'<img src="([^"]{23})', page) == ["data:image/webp;base64,"] * 2
     for text in ("It is &lt;b&gt;large&lt;/b&gt;", "A paper of &lt;tags&gt; &amp; such", "Nobody knows", "not at hand"):
         assert text in page
     assert "3.00 [2.50, 3.50]" in page
