@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import chdir
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from conftest import REPOSITORY
+
+from pipeline.claims import judge, report
 
 READ = ("claims.yaml", "params.yaml", "dvc.yaml", "dvc.lock")
 # where under results/laptop -> where stages write it; the first that fits
@@ -31,11 +35,16 @@ PLACES = (
 )
 
 
-def as_reproduced(folder: Path) -> None:
-    """Lay out the recorded results in an empty folder where stages write them, with what the report reads."""
+def as_reproduced(folder: Path, pictures: str = "*") -> None:
+    """Lay out the recorded results in an empty folder where stages write them, with what the report reads.
+
+    pictures: of which figures, by a pattern of their names; of all by default.
+    """
     for name in READ:
         shutil.copy(REPOSITORY / name, folder)
     shutil.copytree(REPOSITORY / "results", folder / "results")
+    for path in [path for path in folder.rglob("*.png") if not fnmatchcase(path.name, pictures)]:
+        path.unlink()
     placed: set[Path] = set()
     for pattern, place in PLACES:
         for path in sorted((folder / "results/laptop").glob(pattern)):
@@ -46,3 +55,12 @@ def as_reproduced(folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
             placed.add(path)
+
+
+def report_of(folder: Path, pictures: str = "*") -> Path:
+    """The report on the recorded results, made in an empty folder."""
+    as_reproduced(folder, pictures)
+    with chdir(folder):
+        judge.main()
+        report.main()
+    return folder / report.REPORT
