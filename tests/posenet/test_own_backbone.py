@@ -161,9 +161,7 @@ def test_weights_that_do_not_fit_are_said(tmp_path):
     with pytest.raises(UserError, match=rf"other\.safetensors: weights of another network than {RESNET}: \d+ of its"):
         load_backbone(RESNET, str(other))
     save_weights(other, models.resnet18(num_classes=10))
-    with pytest.raises(
-        UserError, match=r"2 have another shape, first fc\.weight: \(10, 512\), should be \(1000, 512\)"
-    ):
+    with pytest.raises(UserError, match=r"2 have another shape, first fc\.weight: \(10, 512\), should be \(1000, "):
         load_backbone(RESNET, str(other))
     torch.save(models.resnet18().state_dict(), pickled)
     with pytest.raises(UserError, match="a pickle, which can run code: refused"):
