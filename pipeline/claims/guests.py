@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from pipeline.params import load_params
 
 METRICS, PLOTS = Path("metrics/shapes/guests"), Path("plots/shapes/guests")
 TEMPLATE = """\
-<section id="guests">
-<h2>Guests: networks of your own beside the paper's</h2>
 <p>{{ guests | length }} of shapes.guests in params.yaml. Intervals are 95%.</p>
 {% for guest in guests %}
 <h3>{{ guest.name }}</h3>
@@ -47,7 +46,6 @@ TEMPLATE = """\
 </table>
 {% if guest.picture %}<img alt="{{ guest.name }} beside the paper's networks" src="{{ guest.picture }}">{% endif %}
 {% endfor %}
-</section>
 """
 
 
@@ -101,7 +99,7 @@ def section_of(name: str, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def guests_html() -> str:
+def guests_html() -> Markup:
     """The section as HTML, of the guests that params.yaml names and that have metrics; '' where there are none.
 
     Raises UserError for a params.yaml that is not valid.
@@ -110,6 +108,6 @@ def guests_html() -> str:
     files = {name: METRICS / f"{name}.json" for name in names}
     guests = [section_of(name, json.loads(file.read_text())) for name, file in files.items() if file.exists()]
     if not guests:
-        return ""
+        return Markup("")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE).render(guests=guests)
+    return Markup(environment.from_string(TEMPLATE).render(guests=guests))

@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from pipeline.claims.costs import busy, by_study, critical_path, last_run, stage_costs
 from pipeline.claims.evidence import recorded_runs
+from pipeline.claims.guests import guests_html
 from pipeline.claims.judge import METRICS, TABLE, THIS_RUN
 from pipeline.claims.pictures import pictures
 from pipeline.claims.record import commit, machine, read_stages, versions
@@ -47,6 +48,7 @@ def template(name: str, known: dict[str, Any]) -> Markup:
 
 # What follows the studies, in order: id, title, and what fills it
 SECTIONS: list[tuple[str, str, Fill]] = [
+    ("guests", "Guests: networks of your own beside the paper's", lambda _: guests_html()),
     ("stability", "How stable the verdicts are", partial(template, "stability.html")),
     ("rules", "How verdicts are given", partial(template, "rules.html")),
     ("runs", "Recorded runs", partial(template, "runs.html")),
