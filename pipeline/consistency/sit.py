@@ -56,9 +56,10 @@ def read_set(folder: Path, condition: str, tie: str) -> list[Picture]:
     """The images of a margin set. Raises UserError where it is not there, or holds what is no such image."""
     path = folder / f"{condition.removeprefix(MARGINS)}.tar"
     if not path.is_file():
-        have = sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.glob("*/*.tar"))
+        near = path.parent if path.parent.is_dir() else folder
+        have = sorted(file.name.removesuffix(".tar") for file in near.glob("[dm]*"))
         raise UserError(
-            f"{path}: this margin set is not there; {folder} has {', '.join(have) or 'none'}; "
+            f"{path}: this margin set is not there; {near} has {', '.join(have) or 'none'}; "
             f"'dvc repro margin_sets' draws those of shapes.margin_densities and shapes.margins in params.yaml"
         )
     pictures = []
