@@ -46,6 +46,7 @@ MEANINGS = {
     "shapes.margin_densities": "densities of the margin sets",
     "predictions": "files or folders of predictions",
     "conditions": "only conditions whose name begins so",
+    "categories": "answers that its CSV files may give",
     "observers": "columns that describe an observer",
     "compare": "pairs by what both observers are, or by what they differ in",
     "distance": "column of numbers: does kappa fall with the distance in it?",
