@@ -171,8 +171,9 @@ def psychometrics(trials: pd.DataFrame, seed: int) -> dict[int, dict]:
 def networks_files(params: Params) -> tuple[list[Path], list[str]]:
     """Predictions on the margin sets that consistency.sets in params.yaml names, and the folders for them."""
     sets = [described for described in params.consistency.sets.values() if described.conditions.startswith(MARGINS)]
-    folders = list(dict.fromkeys(folder for described in sets for folder in np.atleast_1d(described.predictions)))
-    return [path for folder in folders for path in sorted(Path(folder).rglob("*.parquet"))], folders
+    places = list(dict.fromkeys(described.predictions for described in sets))
+    files = [path for place in places for path in [Path(place), *sorted(Path(place).rglob("*.parquet"))]]
+    return [path for path in files if path.is_file() and path.suffix == ".parquet"], places
 
 
 def with_networks(trials: pd.DataFrame, files: Sequence[Path], seed: int) -> pd.DataFrame:

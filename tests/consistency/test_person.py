@@ -156,7 +156,7 @@ def test_who_answers_as_a_network_does_agrees_with_it_wholly(workspace, run_stag
     ]
     write(folder / "trials.csv", rows)
     result = run_stage("consistency.person", "trials.csv")
-    assert "no predictions there: data/shapes/predictions/paper" in result.stdout
+    assert "no predictions there: data/shapes/predictions," in result.stdout
     predictions(folder / "data/shapes/predictions/paper/M50-run0.parquet", "M50-run0", same)
     result = run_stage("consistency.person", "trials.csv")
     assert result.returncode == 0, result.stderr
