@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,16 @@ from pipeline.consistency.sitting.library import PACKAGES, packages
 from pipeline.inputs import download
 from pipeline.shards import read_shard
 from pipeline.stage import UserError
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two margin sets of 12 images."""
+    folder = tmp_path_factory.mktemp("drawn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        draw_sets(folder, density=10, margins=(-4, 4), images=12)
+    return folder / "data/shapes/margins"
 
 
 @pytest.mark.parametrize(
@@ -48,12 +59,11 @@ from pipeline.stage import UserError
         (["--library", "changed"], ["changed/jspsych-8.3.0.tgz", "sha256", PACKAGES["jspsych/-/jspsych-8.3.0.tgz"]]),
     ],
 )
-def test_what_is_wrong_is_named(workspace, arguments, parts):
+def test_what_is_wrong_is_named(workspace, drawn, arguments, parts):
     folder = workspace()
-    draw_sets(folder, density=10, margins=(-4, 4), images=12)
     (folder / "changed").mkdir()
     (folder / "changed/jspsych-8.3.0.tgz").write_bytes(b"another")
-    defaults = ["--densities", "10", "--trials", "4"]
+    defaults = ["--sets", str(drawn), "--densities", "10", "--trials", "4"]
     if "--margins" not in arguments and "30" not in arguments:
         defaults += ["--margins=-4,4"]
     with pytest.raises(UserError) as error:
