@@ -57,7 +57,7 @@ class Measure(Section):
 
 
 class Rule(Section):
-    """What makes a statement reproduced; one of these (README, 'What holds?', says how intervals are read).
+    """What makes a statement reproduced; one of these (docs/reference/claims.md says how intervals are read).
 
     above, below: a number, or another measure. within: two bounds. equals: the published number; tolerance: the
     widest half interval with which that can be told; rounding: half of its last digit. undefined: the number should
