@@ -110,8 +110,8 @@ def shown(table: pd.DataFrame) -> str:
     lines = []
     width = max(map(len, table["network"]))
     for reading, title in READINGS.items():
-        lines += [f"{title}:", f"{'':{width + 5}}{HELD_OUT:<28}" + "".join(f"{image:<13}" for image in ARTIFICIAL)]
-        lines.append(f"{'':{width + 5}}{'SPC [95%]':<22}{'MAE':<6}" + f"{'SPC':<7}{'MAE':<6}" * len(ARTIFICIAL))
+        lines += [f"{title}:", f"{'':{width + 7}}{HELD_OUT:<28}" + "".join(f"{image:<13}" for image in ARTIFICIAL)]
+        lines.append(f"{'':{width + 7}}{'SPC [95%]':<22}{'MAE':<6}" + f"{'SPC':<7}{'MAE':<6}" * len(ARTIFICIAL))
         these = table[(table["reading"] == reading) & (table["inputs"] == ALL)]
         for (name, network), cells in these.groupby(["pattern", "network"], sort=False):
             by_image = cells.set_index("image").to_dict("index")
@@ -119,7 +119,7 @@ def shown(table: pd.DataFrame) -> str:
             spc = _number(held["spearman"], 5)
             if not np.isnan(held["spearman"]):
                 spc += f" [{held['spearman_low']:.2f}, {held['spearman_high']:.2f}]"
-            line = f"{name:<3}  {network:<{width}}{spc:<22}{_number(held['mae'])}"
+            line = f"{name:<3}  {network:<{width}}  {spc:<22}{_number(held['mae'])}"
             for image in ARTIFICIAL:
                 line += f"  {_number(by_image[image]['spearman'], 5)}  {_number(by_image[image]['mae'])}"
             lines.append(line)
@@ -154,13 +154,13 @@ def main(
 
     names = [f"{HELD_OUT}/{number:05d}" for number in range(held)] + list(ARTIFICIAL)
     seen = np.concatenate([pixels, four_tests(pixels[train], None, SEED)[1:]])
-    parts = []
+    parts, state = [], "random" if weights == RANDOM else "trained"
     for name, read, channels in (
         (backbone, extractor, extractor.channels()),
         (PIXELS, lambda batch: channels_of_pixels(batch, MAP_SIZE, normalised=False), {PIXELS: 3}),
     ):
         rows = read_position(features_of(read, channels, seen), channels, train, names)
-        parts.append(rows.assign(backbone=name, variant="raw" if name == PIXELS else Path(weights).name))
+        parts.append(rows.assign(backbone=name, variant="raw" if name == PIXELS else state))
     table = tabulate(pd.concat(parts, ignore_index=True))
     order = {name: place for place, name in enumerate(PATTERNS)}
     table = table.sort_values("pattern", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)

@@ -124,7 +124,7 @@ def test_from_a_folder_to_table_2(folder, tmp_path, run_stage, monkeypatch):
     result = run_stage("posenet.score_own", *options)
     assert result.returncode == 0, result.stderr
     table = pd.read_csv("out/table2.csv")
-    networks, images = ["pixels/raw", f"{RESNET}/none"], ["black", "held-out", "noise", "white"]
+    networks, images = ["pixels/raw", f"{RESNET}/random"], ["black", "held-out", "noise", "white"]
     together = table[table["inputs"] == "all"].set_index(["reading", "network", "pattern", "image"])
     assert together.index.is_unique
     assert len(together) == 2 * 2 * 5 * 4
@@ -137,7 +137,7 @@ def test_from_a_folder_to_table_2(folder, tmp_path, run_stage, monkeypatch):
     assert (held["mae_low"] <= held["mae"]).all()
     scores = json.loads(Path("out/scores.json").read_text())
     assert (scores["train"], scores["held_out"], scores["outcomes"]["cannot be decoded"]) == (10, 2, 1)
-    cell = held.loc[("adam", f"{RESNET}/none", "H")]
+    cell = held.loc[("adam", f"{RESNET}/random", "H")]
     line = next(line for line in result.stdout.splitlines() if line.startswith(f"H    {RESNET}"))
     assert f"{cell['spearman']:.2f} [{cell['spearman_low']:.2f}, {cell['spearman_high']:.2f}]" in line
     assert f" {cell['mae']:.2f} " in line
