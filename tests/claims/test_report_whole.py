@@ -1,4 +1,4 @@
-"""The report on what this repository has recorded: its size, its links, and that it can do without scripts."""
+"""The report on what is recorded here: small enough, its links lead somewhere, and it can do without scripts."""
 
 from __future__ import annotations
 
