@@ -19,6 +19,7 @@ from pipeline.claims.schema import Claim, Rule
 
 WIDTH, HEIGHT, MARGIN = 260, 40, 16  # of the drawing; the margin is on either side of the axis
 LINE, COMPARED, BASE, TEXT = 12, 20, 27, 38  # heights: of the measured number, of the compared one, axis, words
+PAST = 0.15
 PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
@@ -82,10 +83,23 @@ def holds(rule: Rule | None) -> tuple[float, float] | None:
 
 
 def numbers(claim: Claim, row: Mapping[str, Any]) -> list[float]:
-    """All that is to be seen on a claim's axis: measured, compared, published, and the rule's bounds."""
+    """All that is to be seen on a claim's axis: what was measured, compared and published, and the rule's bounds.
+
+    Of a rule that asks for a value, as far around it as the rule tolerates, or a hair's breadth would fill the axis. Of
+    bounds, some room on either side, a share PAST of all there is, so that it is seen where the shaded part ends.
+    """
     names = ("value", "low", "high", "compared_with", "compared_low", "compared_high")
-    drawn = [row[name] for name in names] + [published_number(claim), *(holds(claim.rule) or ())]
-    return [float(value) for value in drawn if is_number(value) and math.isfinite(value)]
+    drawn = [float(row[name]) for name in names if is_number(row[name])]
+    published, rule = published_number(claim), claim.rule
+    if published is not None:
+        reach = rule.tolerance if rule is not None and rule.tolerance is not None else 0.0
+        drawn += [published, *((published - reach, published + reach) if not claim.percent else ())]
+    bounds = [bound for bound in holds(rule) or () if math.isfinite(bound)]
+    drawn = [value for value in drawn + bounds if math.isfinite(value)]
+    if bounds and not claim.percent:
+        room = PAST * (max(drawn) - min(drawn))
+        drawn += [place for bound in bounds for place in (bound - room, bound + room)]
+    return drawn
 
 
 def is_number(value: Any) -> bool:
@@ -144,5 +158,5 @@ def _text(value: float, axis: Axis, percent: bool) -> str:
         return f"{100 * value:g}%"
     step = (axis.high - axis.low) / max(len(axis.ticks) - 1, 1)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    text = f"{value:.{digits}f}" if digits <= 4 else f"{value:.0e}"
+    text = f"{value:.{digits}f}" if digits <= 4 else f"{value:.6g}"
     return str(escape(text.replace("-", "\N{MINUS SIGN}")))

@@ -116,6 +116,20 @@ def test_a_drawing_has_dot_interval_diamond_and_shade_in_their_places():
     assert label == "measured 85% [75%, 100%]; published 9<2; axis from 0% to 100%"
 
 
+def test_a_value_that_is_nearly_as_published_stands_close_to_it():
+    row = {**NOTHING, "value": 0.33102}
+    asked = claim({"equals": 0.331, "tolerance": 0.001}, published="0.331")
+    assert numbers(asked, row) == pytest.approx([0.33102, 0.331, 0.33, 0.332])
+    axis = axis_over(numbers(asked, row))
+    assert abs(axis.x(0.33102) - axis.x(0.331)) < 3  # of 260
+
+
+def test_where_the_shaded_part_ends_is_seen():
+    row = {**NOTHING, "value": 0.2, "low": 0.1, "high": 0.3}
+    # 0.15 of what lies between 0.1 and 0.3 on either side of the bound, 0.1
+    assert numbers(claim({"above": 0.1}), row) == pytest.approx([0.2, 0.1, 0.3, 0.1, 0.07, 0.13])
+
+
 def test_ticks_have_as_many_digits_as_they_need():
     def ticks(values: list[float]) -> list[str]:
         asked = claim({"above": values[0]})
