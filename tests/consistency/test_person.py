@@ -10,7 +10,9 @@ import pytest
 from conftest import assert_one_line_error
 from sklearn.metrics import cohen_kappa_score
 
+from pipeline.consistency.compare import compare
 from pipeline.consistency.person import by_margin, psychometrics, read_sitting, with_networks
+from pipeline.consistency.sets import read_trial_files
 from pipeline.consistency.sitting import counts_of
 from pipeline.predictions import write_predictions
 from pipeline.stage import UserError
@@ -163,6 +165,22 @@ def test_who_answers_as_a_network_does_agrees_with_it_wholly(workspace, run_stag
     assert "subject-7: 40 trials in 1 session(s), 0 without an answer" in result.stdout
     line = next(line for line in result.stdout.splitlines() if line.startswith("M50-run0"))
     assert line.endswith("1.00 [1.00, 1.00]")
+
+
+def test_a_sitting_beside_a_network_is_a_set_of_params_yaml(tmp_path):
+    same = many(20, 4)
+    rows = [
+        trial(n, margin, "circle" if (margin > 0) == right else "square", image)
+        for n, ((margin, image), right) in enumerate(same.items(), start=1)
+    ]
+    write(tmp_path / "trials.csv", rows)
+    predictions(tmp_path / "M50-run0.parquet", "M50-run0", same)
+    table = read_trial_files(tmp_path, ["circle", "square", "tie"])
+    parts = {str(name): part for name, part in table.groupby("observer", observed=True)}
+    assert {name: len(part) for name, part in parts.items()} == {"subject-7": 40, "M50-run0": 40}
+    assert set(parts["subject-7"]["kind"]) == {"person"}
+    found = compare(parts["subject-7"], parts["M50-run0"], resamples=10)
+    assert (found.trials, found.conditions, found.observed, found.kappa) == (40, 2, 1.0, pytest.approx(1.0))
 
 
 @pytest.mark.parametrize("shift", [-3, 0, 2])

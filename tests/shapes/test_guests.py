@@ -253,7 +253,6 @@ def test_kappa_is_cohens():
     assert kappa(a, b) == pytest.approx(cohen_kappa_score(a, b))
     value, low, high = kappa_with_interval(a, b, 400, rng)
     assert low < value < high
-    # Fleiss, Cohen and Everitt (1969), Psychological Bulletin 72: about 0.04 for such a table of 500
     assert 0.1 < high - low < 0.25
     # 3 of 4 agree; 0.5 x 0.75 + 0.5 x 0.25 = 0.5 would by chance: (0.75 - 0.5) / 0.5
     assert kappa([1, 1, 0, 0], [1, 1, 1, 0]) == pytest.approx(0.5)
