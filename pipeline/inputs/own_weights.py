@@ -16,6 +16,12 @@ CONVERT = "safetensors.torch.save_file(torch.load(FILE, weights_only=True), NEW)
 COUNTER = "num_batches_tracked"  # of a batch normalisation: torch counts from 0 where a file lacks it
 
 
+def is_pickle(path: Path) -> bool:
+    """Whether a file begins as torch.save's do."""
+    with path.open("rb") as file:
+        return file.read(2).startswith(PICKLES)
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, by name.
 
@@ -24,9 +30,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; weights should be a .safetensors file")
-    with path.open("rb") as file:
-        begins = file.read(2)
-    if begins.startswith(PICKLES):
+    if is_pickle(path):
         raise UserError(f"{path}: a pickle, which can run code: refused; weights should be safetensors; {CONVERT}")
     try:
         return safetensors.torch.load_file(path)

@@ -35,6 +35,7 @@ from torch.nn.parameter import is_lazy
 from torchvision import models
 
 from pipeline import training
+from pipeline.inputs.own_weights import is_pickle
 from pipeline.params import Params
 from pipeline.shapes.network import as_input, build_network
 from pipeline.shapes.params import Guest
@@ -43,7 +44,6 @@ from pipeline.shapes.scenes import KINDS
 from pipeline.stage import UserError, replacing
 
 LIBRARIES = ("torchvision", "timm")
-PICKLES = (b"PK\x03\x04", b"\x80")  # how torch.save begins a file: a zip archive now, a bare pickle before
 WANTED = f"expected is a torch module: float [B, 1, H, W] in 0..1 -> logits [B, 2] ({', '.join(KINDS)})"
 
 
@@ -217,12 +217,11 @@ def load_weights(path: str | Path, seated: Seated) -> None:
     try:
         safetensors.torch.load_model(seated.network, path)
     except safetensors.SafetensorError as error:
-        with path.open("rb") as file:
-            if file.read(4).startswith(PICKLES):
-                raise UserError(
-                    f"{path}: a pickle, as torch.save writes it; refused, since it can run any code; expected is a "
-                    "safetensors file, as safetensors.torch.save_model(network, path) writes it"
-                ) from None
+        if is_pickle(path):
+            raise UserError(
+                f"{path}: a pickle, as torch.save writes it; refused, since it can run any code; expected is a "
+                "safetensors file, as safetensors.torch.save_model(network, path) writes it"
+            ) from None
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
     except RuntimeError as error:
         words = " ".join(str(error).split())[:300]

@@ -1,12 +1,7 @@
-"""The report in a real browser: filter, search, links, a phone's width, dark mode, print, and what axe-core finds.
-
-pip install -r requirements-browser.txt; apt-get install chromium      or another Chromium, as CHROMIUM=/path/to/it
-"""
+"""The report in a real browser: filter, search, links, a phone's width, dark mode, print, and what axe-core finds."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +10,13 @@ from typing import Any
 import pooch
 import pytest
 import requests
+from browser import PATIENCE, chromium  # noqa: F401 (a fixture)
 from recorded import report_of
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -r requirements-browser.txt", exc_type=ImportError
-)
 
 pytestmark = pytest.mark.slow
 
 AXE = "https://registry.npmjs.org/axe-core/-/axe-core-4.10.3.tgz"
 AXE_SHA256 = "0f2b4d7dcdf7d1219df8d1959ad68e565f51d14c3f0d88bb71cd59abeb956292"
-PATIENCE = 240_000  # milliseconds, on a busy machine
 SHOWN = "[...document.querySelectorAll('details.claim')].filter(claim => claim.offsetParent !== null)"
 
 
@@ -34,19 +25,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report_of(tmp_path_factory.mktemp("report"), pictures="accuracy_table.png").as_uri()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if not path:
-        pytest.skip("no Chromium: 'apt-get install chromium', or name one in CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=PATIENCE)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def opened(chromium: Any, report: str) -> Iterator[Any]:
+def opened(chromium: Any, report: str) -> Iterator[Any]:  # noqa: F811
     """opened(place, **options of a context) is the report's page at a place; it may have no error in its console."""
     contexts, errors = [], []
 

@@ -1,12 +1,7 @@
-"""A sitting from end to end in a real browser: a script sees the images, presses keys, and its bias comes out.
-
-pip install -r requirements-browser.txt; apt-get install chromium      or another Chromium, as CHROMIUM=/path/to/it
-"""
+"""A sitting from end to end in a real browser: a script sees the images, presses keys, and its bias comes out."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +10,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from browser import chromium  # noqa: F401 (a fixture)
 from sitting_helpers import draw_sets, library  # noqa: F401 (a fixture)
 
 from pipeline.consistency.person import psychometrics, read_sitting
 from pipeline.consistency.sit import main, parser
 from pipeline.shards import item_rng, read_shard
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -r requirements-browser.txt", exc_type=ImportError
-)
 
 pytestmark = pytest.mark.slow
 
@@ -44,17 +36,6 @@ function look() {
 }
 new MutationObserver(look).observe(document, { childList: true, subtree: true });
 """
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if not path:
-        pytest.skip("no Chromium: 'apt-get install chromium', or name one in CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
