@@ -148,7 +148,7 @@ class FastLock(Lockfile):
     """dvc.lock, entry by entry. Where it is not of the form that DVC gives it, DVC's own class reads and writes it."""
 
     def _entries(self) -> Entries | None:
-        text = LOCK.read_text() if Path(self.path) == LOCK.absolute() and LOCK.is_file() else ""
+        text = LOCK.read_text() if Path(self.path).absolute() == LOCK.absolute() and LOCK.is_file() else ""
         if not text.startswith(HEAD) or ANCHOR.search(text):
             return None
         return Entries(text.removeprefix(HEAD))

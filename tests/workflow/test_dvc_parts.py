@@ -97,6 +97,23 @@ SHARED = """  twice:
 """
 
 
+@pytest.mark.parametrize("target", ["b", "dvc.yaml"])
+def test_dvcs_own_class_reads_and_writes_no_lock_of_dvcs_form(repository, monkeypatch, target):
+    """DVC names the lock by another path where a stage is asked for by its name."""
+    dvc_parts.dvc("repro", "--quiet")
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("echo b >", "printf b >"))
+
+    def refuse(self: object, *arguments: object, **options: object) -> None:
+        raise AssertionError("DVC's own class was asked")
+
+    for name in ("_load", "dump_stages"):
+        monkeypatch.setattr(dvcfile.Lockfile, name, refuse)
+    monkeypatch.setattr(dvcfile, "Lockfile", dvc_parts.FastLock)
+    with Repo() as repo:
+        assert "b" in [stage.name for stage in repo.reproduce(target, single_item=target == "b")]
+    assert dvc_parts.read_entries()["b"]["cmd"] == "printf b > b"
+
+
 @pytest.mark.parametrize("more", ["", SHARED], ids=["plain", "shared"])
 def test_our_dvc_leaves_the_lock_that_plain_dvc_leaves(repository, more):
     """Entries added at the end, and changed in their places; with what an entry holds twice too."""
