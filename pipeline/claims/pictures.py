@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,12 +12,15 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+import PIL
 from PIL import Image
 
 from pipeline.claims.schema import Claim, Document
 from pipeline.params import parse_yaml
 from pipeline.section import Section
+from pipeline.stage import write_bytes
 
+KEPT = Path("report/.figures")  # figures as they were encoded for the last report: an experiment changes a few
 WORDS = "page/words.yaml"
 # Pixels across, of panoramas and of others, and WebP's quality (0 to 100): the first with which all figures fit. The
 # last numbers are a page's bytes in units of the smallest size's, measured on the 76 figures of a laptop's run.
@@ -122,31 +126,50 @@ def fitting(found: list[Path], limit: int = ALL_FIGURES) -> dict[Path, tuple[tup
     the smallest it is taken what there is, however much.
     """
 
-    def encode(wide: int, other: int, quality: int, _: float) -> tuple[dict[Path, tuple[tuple[int, int], str]], int]:
+    def encode(wide: int, other: int, quality: int, _: float) -> tuple[dict[Path, Path], int]:
         encoded = {path: _webp(path, wide, other, quality) for path in found}
-        return encoded, sum(len(uri) for _, uri in encoded.values())
+        return encoded, sum(len(_uri(kept.read_bytes())) for kept in encoded.values())
 
     smallest, length = encode(*SIZES[-1])
+    chosen = smallest
     for size in SIZES[:-1]:
         if length * size[-1] <= limit:
             encoded, taken = encode(*size)
             if taken <= limit:
-                return encoded
-    return smallest
+                chosen = encoded
+                break
+    for path in {*KEPT.glob("*.webp")} - {*smallest.values(), *chosen.values()}:
+        path.unlink()
+    return {path: (_size(kept), _uri(kept.read_bytes())) for path, kept in chosen.items()}
 
 
-def _webp(path: Path, wide: int, other: int, quality: int) -> tuple[tuple[int, int], str]:
-    """Size and data URI. Of a large one, 256 colours without loss where that takes less, as maps of few colours do."""
-    with Image.open(path) as opened:
+def _webp(path: Path, wide: int, other: int, quality: int) -> Path:
+    """Where the figure lies in that size. It is encoded where it has changed since the last report."""
+    content = path.read_bytes()
+    made_of = f"{wide} {other} {quality} {PIL.__version__} {hashlib.sha256(content).hexdigest()}"
+    kept = KEPT / f"{hashlib.sha256(made_of.encode()).hexdigest()}.webp"
+    if not kept.exists():
+        write_bytes(kept, _smaller(content, wide, other, quality))
+    return kept
+
+
+def _smaller(content: bytes, wide: int, other: int, quality: int) -> bytes:
+    """Of a large figure, 256 colours without loss where that takes less, as maps of few colours do."""
+    with Image.open(io.BytesIO(content)) as opened:
         image = opened.convert("RGB")
     whole = image.copy()
     across = wide if image.width >= PANORAMA * image.height else other
     image.thumbnail((across, image.height), Image.Resampling.LANCZOS)
-    content = _encode(image, quality=quality)
-    if len(content) > LARGE and whole.width <= wide:
+    encoded = _encode(image, quality=quality)
+    if len(encoded) > LARGE and whole.width <= wide:
         few = whole.quantize(256, dither=Image.Dither.NONE).convert("RGB")
-        content = min(content, _encode(few, lossless=True, quality=30), key=len)
-    return image.size, _uri(content)
+        encoded = min(encoded, _encode(few, lossless=True, quality=30), key=len)
+    return encoded
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
 
 
 def thumbnail(path: Path) -> str:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import REPOSITORY
+from PIL import Image
 from recorded import report_of
 
 from pipeline.claims.pictures import behind, caption, fitting, read_words
@@ -130,11 +131,32 @@ def test_a_figure_without_a_caption_has_its_file_s_name():
     assert caption("implicit-counting", Path("plots/shapes/bias.png")).published
 
 
-def test_figures_are_made_smaller_until_they_fit(path):
+def test_figures_are_made_smaller_until_they_fit(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     found = sorted((path.parent.parent / "plots/shapes").glob("*.png"))
     large, small = fitting(found), fitting(found, limit=1)
     assert all(small[each][0][0] < large[each][0][0] for each in found if large[each][0][0] > 900)
     assert sum(len(uri) for _, uri in small.values()) < sum(len(uri) for _, uri in large.values())
+
+
+def test_only_figures_that_changed_are_encoded_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("a.png"), Path("b.png")]
+    for path, colour in zip(paths, ("red", "blue"), strict=True):
+        Image.new("RGB", (40, 20), colour).save(path)
+
+    def files() -> dict[Path, int]:
+        return {kept: kept.stat().st_mtime_ns for kept in Path("report/.figures").iterdir()}
+
+    first, before = fitting(paths), files()
+    assert fitting(paths) == first
+    assert files() == before
+    Image.new("RGB", (40, 20), "green").save(paths[1])
+    second, after = fitting(paths), files()
+    assert second[paths[0]] == first[paths[0]]
+    assert second[paths[1]] != first[paths[1]]
+    assert len(after) == len(before)  # what no figure is made of any more goes
+    assert len(before.items() & after.items()) == len(before) / 2
 
 
 def test_verdicts_of_two_machines_are_compared():
