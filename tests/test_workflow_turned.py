@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import re
 import shutil
@@ -17,7 +16,7 @@ import pytest
 from conftest import edit_params
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
-from dvc.utils.serialize import LOADERS, load_yaml
+from dvc.utils.serialize import LOADERS
 from ruamel.yaml import YAML
 from workflow_helpers import (
     ONE_AT_A_TIME,
@@ -33,7 +32,7 @@ from workflow_helpers import (
     site_cache,
 )
 
-from pipeline.workflow.dvc_parts import WHOLE, read_graph
+from pipeline.workflow.dvc_parts import WHOLE, read_graph, read_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -129,8 +128,7 @@ def opened(folder: Path, **changes: object) -> Iterator[Repo]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DVC_SITE_CACHE_DIR", str(site_cache(folder)))
-        read = functools.cache(load_yaml)  # DVC reads params.yaml for every stage anew
-        patch.setitem(LOADERS, ".yaml", lambda path, fs=None: read(path))
+        patch.setitem(LOADERS, ".yaml", read_yaml)
         try:
             edit_params(params, changes)
             with Repo() as repo:

@@ -149,6 +149,7 @@ def main(jobs: str = "auto", target: str = WHOLE, ray: str = "") -> str:
     if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
         raise UserError(f"jobs '{jobs}': allowed are 'auto' and numbers from 1")
     number, threads = None if jobs == "auto" else int(jobs), load_params().threads
+    dvc_parts.quicken()
     with dvc_parts.errors_in_a_line(), Repo() as repo:
         whole = dvc_parts.read_graph(repo, target)
         graph = outdated(repo, whole)

@@ -90,6 +90,23 @@ def test_entries_are_written_as_dvc_writes_them(repository):
         assert not dvc_parts.lock_is_readable(repo)
 
 
+def test_a_yaml_file_is_read_again_where_it_changed(repository):
+    def stages_changed() -> list[str]:
+        code = "from dvc.repo import Repo; from pipeline.workflow import dvc_parts; dvc_parts.quicken();"
+        code += (
+            "repo = Repo(); print(*repo.status()); from pathlib import Path; Path('params.yaml').write_text('n: 2');"
+        )
+        code += "print(*repo.status())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    Path("params.yaml").write_text("n: 1\nother: [1, 2]\n")
+    with Path("dvc.yaml").open("a") as file:
+        file.write("\n  counted:\n    cmd: echo > counted\n    outs: [counted]\n    params: [n]\n")
+    dvc_parts.dvc("repro", "--quiet")
+    assert stages_changed() == ["", "counted"]
+
+
 SHARED = """  twice:
     cmd: echo twice > twice
     params: [first, second]
