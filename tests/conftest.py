@@ -121,14 +121,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 def run_killed(module: str, *arguments: object, wait_for: str, moments: random.Random, spread: float) -> None:
     """Start a stage in the current folder; SIGKILL it at a random moment after a file of that pattern appears."""
-    process = subprocess.Popen(
-        stage_command(module, *arguments), env=stage_environment(CHECKPOINT_SECONDS="0"), stdout=subprocess.DEVNULL
-    )
-    while not list(Path().rglob(wait_for)) and process.poll() is None:
+    environment = stage_environment(CHECKPOINT_SECONDS="0")
+    process = preloaded.start_stage(module, *arguments, cwd=Path.cwd(), environment=environment)
+    while not list(Path().rglob(wait_for)) and process.is_alive():
         time.sleep(0.002)
     time.sleep(moments.uniform(0, spread))
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the stage ended before it could be killed"
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "the stage ended before it could be killed"
 
 
 def obey_permissions() -> None:

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,12 @@ def run_stage(
         return subprocess.CompletedProcess(command, status, output, errors)
 
 
+def start_stage(module: str, *arguments: object, cwd: Path, environment: Mapping[str, str]) -> BaseProcess:
+    """The same without waiting for its end, for tests that kill it; its output is not kept."""
+    streams = [Connection(os.open(os.devnull, os.O_WRONLY), readable=False), Connection(os.dup(2), readable=False)]
+    return _start([f"pipeline.{module}", *map(str, arguments)], cwd, dict(environment), streams)
+
+
 @functools.cache
 def stand_in() -> Path:
     """A folder with a script `python`, for PATH: stages are run as above, all else by this Python.
@@ -98,16 +105,22 @@ def _answer(asked: socket.socket) -> None:
         asked.sendall(str(status).encode())
 
 
-def _to_its_end(timeout: float | None, command: list[str], *others: object) -> int | None:
-    """Its exit status; None where it took longer."""
-    process = context.Process(target=_run, args=(command, *others))
-    streams = others[2]
+def _start(
+    command: list[str], cwd: Path | str, environment: dict[str, str], streams: list[Connection], *others: object
+) -> BaseProcess:
+    process = context.Process(target=_run, args=(command, cwd, environment, streams, *others))
     try:
         with one_at_a_time:
             process.start()
     finally:
         for stream in streams:
             stream.close()
+    return process
+
+
+def _to_its_end(timeout: float | None, *arguments: object) -> int | None:
+    """Its exit status; None where it took longer."""
+    process = _start(*arguments)
     ended = wait_for([process.sentinel], timeout)
     with one_at_a_time:
         if not ended:
