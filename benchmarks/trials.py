@@ -2,6 +2,7 @@
 
     python -m benchmarks.trials
     python -m benchmarks.trials --millions 1
+    python -m benchmarks.trials --only analyse      # or compare: one of the two steps
 
 CSV as modelvshuman has it, ten observers of as many images, each image's name with its own prefix of the trial. The
 command compares two observers, half of the trials each; the stage reads all ten and makes kappas of their 45 pairs.
@@ -66,7 +67,9 @@ def measured(what: str, *command: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--millions", type=int, default=10, help="of trials")
-    trials = parser.parse_args().millions * 10**6
+    parser.add_argument("--only", choices=("compare", "analyse"), help="one of the two steps; both, if not given")
+    options = parser.parse_args()
+    trials = options.millions * 10**6
     with tempfile.TemporaryDirectory() as folder:
         pair = [Path(folder) / "pair" / f"resnet{i}.csv" for i in range(2)]
         ten = [Path(folder) / "ten" / f"subject-{i:02d}.csv" for i in range(OBSERVERS)]
@@ -79,6 +82,8 @@ def main() -> None:
                 ["-c", f"from benchmarks.trials import analyse; analyse({str(ten[0].parent)!r})"],
             ),
         ):
+            if options.only and options.only not in what:
+                continue
             paths[0].parent.mkdir()
             for i, path in enumerate(paths):
                 write(path, path.stem, trials // len(paths), seed=i + 1)

@@ -56,18 +56,25 @@ def run(main: Callable[..., str], **arguments: type) -> None:
     options = vars(parser.parse_args())
     label = " ".join([name.removeprefix("pipeline."), *map(str, options.values())])
     start = time.perf_counter()
-    try:
+    with one_line_errors(label):
         made = main(**options)
-    except UserError as error:
-        sys.exit(f"error: {label}: {error}")
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        advice = ADVICE.get(error.errno or 0)
-        sys.exit(f"error: {label}: {where}{error.strerror or error}" + (f"; {advice}" if advice else ""))
     if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun, the first speaks
         seconds = time.perf_counter() - start
         print(f"{label}: {made} in {seconds:.1f} s", flush=True)
         _keep_cost(label, " ".join(["python -m", name, *sys.argv[1:]]), seconds)
+
+
+@contextmanager
+def one_line_errors(label: str) -> Iterator[None]:
+    """A UserError or an OSError ends the program: one line on standard error, which begins so, and exit status 1."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {label}: {' '.join(str(error).splitlines())}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        advice = ADVICE.get(error.errno or 0)
+        sys.exit(f"error: {label}: {where}{error.strerror or error}" + (f"; {advice}" if advice else ""))
 
 
 def _keep_cost(label: str, command: str, seconds: float) -> None:

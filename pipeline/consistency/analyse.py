@@ -25,7 +25,6 @@ from pipeline.consistency.kappa import (
     Design,
     agreement_bounds,
     chance_interval,
-    cohens_kappa,
     expected_within,
     interval,
     simulated_kappas,
@@ -48,6 +47,7 @@ from pipeline.consistency.summary import alike_in_accuracy, summary
 from pipeline.params import load_params
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
+from pipeline.statistics.kappa import cohens_kappa
 
 BAND = np.linspace(0.04, 0.96, 47)  # expected agreements at which the chance band is computed
 CUES_DIFFER = " (cues differ)"  # cue-conflict experiments again, without images whose shape and texture agree

@@ -13,7 +13,6 @@ Source: Geirhos, Meding, Wichmann (2020); papers/error-consistency.md.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from pipeline.consistency.formats import recoded, shown
-from pipeline.consistency.kappa import Counts, cohens_kappa, expected_within, interval
+from pipeline.consistency.kappa import Counts, expected_within, interval
 from pipeline.consistency.sets import no_answer, read_trial_files
 from pipeline.consistency.trials import NO_CONDITION
-from pipeline.stage import UserError
+from pipeline.stage import UserError, one_line_errors
+from pipeline.statistics.kappa import cohens_kappa
 
 RESAMPLES = 10_000
 
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = [*([options.first] if options.first else []), *options.files, *([options.second] if options.second else [])]
     if len(files) != 2 or options.resamples < 1:
         parser.error(f"two files are needed, and at least one resample; found {len(files)} and {options.resamples}")
-    try:
+    with one_line_errors("consistency.compare"):
         counts: Counter = Counter()
         categories = [name.strip() for name in options.categories.split(",") if name.strip()]
         tables = {file: read_trial_files(file, categories, counts) for file in dict.fromkeys(files)}
@@ -190,8 +190,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found = compare(*chosen, resamples=options.resamples)
         except UserError as error:
             raise UserError(f"{files[0]}, {files[1]}: {error}") from None
-    except UserError as error:
-        sys.exit(f"error: consistency.compare: {error}")
     missed = [int(no_answer(rows).sum()) for rows in chosen]
     names = [str(rows["observer"].iloc[0]) for rows in chosen]
     print(report(names, found, missed, counts["repeated_in_a_later_session"]))

@@ -19,7 +19,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from pipeline.predictions import read_predictions
 from pipeline.stage import UserError
 
 NAMES = {  # our name of a column: those that it may have in a file; of two in one file, the first counts
@@ -36,20 +35,6 @@ UNSCORED = {"", "na", "nan", "null"}  # in the column `correct`: no answer is ri
 HEADER_BYTES = 1 << 20
 BLOCK = 16 << 20  # bytes of a file that are parsed at once
 SHOWN = 20  # values, in an error
-
-
-def read_file(path: str | Path) -> pd.DataFrame:
-    """One file of trials, a row a trial, as `read_csv` has it; of Parquet, as `read_predictions` has it.
-
-    Raises UserError in one line for what is neither.
-    """
-    match Path(path).suffix.lower():
-        case ".csv":
-            return read_csv(path)
-        case ".parquet":
-            return read_predictions([path])
-        case other:
-            raise UserError(f"{path}: a file of trials ends in .csv or .parquet, not '{other}'")
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:

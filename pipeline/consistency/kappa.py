@@ -1,11 +1,4 @@
-"""Kappa of errors: agreement beyond what two accuracies make likely.
-
-    observed  = share of trials on which both are right or both are wrong
-    expected  = p_a p_b + (1 - p_a) (1 - p_b), for two independent observers with these accuracies
-    kappa     = (observed - expected) / (1 - expected)
-
-Geirhos et al. (2020), section 2. Where expected agreement is 1 (both always right, or both always
-wrong), kappa is undefined: here None or NaN, never 1, since such trials say nothing about strategy.
+"""Kappa of errors (pipeline/statistics/kappa.py), its bounds, and what chance gives; Geirhos et al. (2020), section 2.
 
 Everything that is needed of many pairs at once is matrix products over trials.
 """
@@ -19,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-CERTAIN = 1 - 1e-12  # expected agreement from here on is 1 but for rounding
+from pipeline.statistics.kappa import cohens_kappa, expected_agreement
 
 
 class ErrorConsistency(NamedTuple):
@@ -48,19 +41,6 @@ def error_consistency(correct_a: ArrayLike, correct_b: ArrayLike) -> ErrorConsis
     expected = float(expected_agreement(a.mean(), b.mean()))
     kappa = float(cohens_kappa(observed, expected))
     return ErrorConsistency(observed, expected, None if np.isnan(kappa) else kappa)
-
-
-def expected_agreement(p_a: ArrayLike, p_b: ArrayLike) -> np.ndarray:
-    """Agreement of independent observers with accuracies p_a and p_b, elementwise."""
-    p_a, p_b = np.asarray(p_a, float), np.asarray(p_b, float)
-    return p_a * p_b + (1 - p_a) * (1 - p_b)
-
-
-def cohens_kappa(observed: ArrayLike, expected: ArrayLike) -> np.ndarray:
-    """(observed - expected) / (1 - expected), elementwise; NaN where expected agreement is 1."""
-    observed, expected = np.asarray(observed, float), np.asarray(expected, float)
-    defined = expected < CERTAIN
-    return np.where(defined, (observed - expected) / np.where(defined, 1 - expected, 1), np.nan)
 
 
 def agreement_bounds(p_a: ArrayLike, p_b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from scipy.stats import t as students_t
 
 from pipeline.consistency.gap import NETWORK, PERSON
-from pipeline.consistency.kappa import expected_agreement
+from pipeline.statistics.kappa import expected_agreement
 
 PEOPLE, CROSSED = f"{PERSON} - {PERSON}", f"{NETWORK} - {PERSON}"
 GAP = "gap closed"

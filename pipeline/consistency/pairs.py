@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.consistency.kappa import Design, cohens_kappa, expected_within
+from pipeline.consistency.kappa import Design, expected_within
 from pipeline.consistency.params import ConsistencySet
+from pipeline.statistics.kappa import cohens_kappa
 
 CHUNK = 500  # resamples held in memory at once
 DRAWN = 20_000_000  # trials drawn at once, at most: of more than 40,000 trials, fewer resamples are

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pipeline.consistency.formats import read_csv
 from pipeline.consistency.kappa import Design, interval
 from pipeline.consistency.pairs import bootstrap
 from pipeline.consistency.sitting import ANSWERS, COLUMNS, MARGINS, NO_ANSWER, TIE, answer, counts_of
@@ -54,15 +55,12 @@ def read_sitting(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def _read_file(path: Path) -> pd.DataFrame:
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a CSV table: {error}") from None
+    if not path.is_file():
+        raise UserError(f"{path}: No such file; expected is a CSV file, as the page of sit.py saves it")
+    rows = read_csv(path).rename(columns={"observer": "subj", "response": "object_response", "image": "imagename"})
     if missing := [name for name in COLUMNS if name not in rows]:
-        raise UserError(f"{path}: lacks the columns {missing}; has {list(rows)}; cells should be divided by commas")
-    if rows.empty:
-        raise UserError(f"{path}: nobody's: no trials below the header")
-    rows = rows.assign(file=str(path), row=range(2, len(rows) + 2))
+        raise UserError(f"{path}: lacks the columns {missing}; expected are {', '.join(COLUMNS)}")
+    rows = rows.astype(dict.fromkeys(COLUMNS, str)).assign(file=str(path))
     counts = rows["condition"].map(counts_of)
     circles, squares = (counts.map(lambda pair, i=i: pair[i] if pair else 0) for i in range(2))
     right = np.select([circles > squares, circles < squares], ANSWERS, "")
@@ -70,8 +68,7 @@ def _read_file(path: Path) -> pd.DataFrame:
     given = rows["object_response"] != NO_ANSWER
     whole = {name: pd.to_numeric(rows[name], errors="coerce") for name in ("session", "trial")}
     for column, wrong, wanted in (
-        ("subj", rows["subj"].str.strip() == "", "whose trial it is; this is nobody's"),
-        ("session", ~(whole["session"] >= 1) | (whole["session"] % 1 != 0), "a whole number from 1"),
+        ("session", ~(whole["session"] >= 1), "a whole number from 1"),
         ("trial", ~(whole["trial"] >= 1) | (whole["trial"] % 1 != 0), "a whole number from 1"),
         ("condition", counts.isna(), "a margin set, as in margins/density-50/margin+4"),
         ("object_response", ~rows["object_response"].isin([*ANSWERS, NO_ANSWER]), f"{', '.join(ANSWERS)} or na"),

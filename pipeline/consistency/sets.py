@@ -72,6 +72,8 @@ def read_trial_files(path: str | Path, categories: Sequence[str] = (), counts: C
 def files_of(path: Path) -> list[Path]:
     """The files of trials that a set's path stands for, in order."""
     if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path}: a file of trials ends in .csv or .parquet, not '{path.suffix}'")
         return [path]
     if not path.exists():
         raise UserError(

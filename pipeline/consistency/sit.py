@@ -3,10 +3,12 @@
     python -m pipeline.consistency.sit                   # writes report/sitting.html, one file that works offline
     python -m pipeline.consistency.sit --serve 8000      # and shows it at http://localhost:8000 until Ctrl-C
 
-A trial is as in the published experiments with people: fixation 300 ms, image 200 ms, 1/f noise 200 ms, then 1,500 ms
-to answer (Geirhos et al., 2018, 'Generalisation in humans and deep neural networks', NeurIPS). Images are
-those of the margin sets, which the networks answer to (`dvc repro margin_sets`). The page is made with jsPsych
-(sitting/library.py), sends nothing, and hands the trials over as CSV. person.py reads them.
+The times are those of the published experiments with people: fixation 300 ms, image 200 ms, 1/f noise 200 ms, then
+1,500 ms to answer (Geirhos et al., 2018, 'Generalisation in humans and deep neural networks', NeurIPS; they stand in
+lab-experiment/experimental-code/params_object_recognition_noise_experiment.yaml of
+github.com/rgeirhos/generalisation-humans-DNNs). Images are those of the margin sets, which the networks answer to
+(`dvc repro margin_sets`). The page is made with jsPsych (sitting/library.py), sends nothing, and hands the trials over
+as CSV. person.py reads them.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from pipeline.consistency.kappa import cohens_kappa, expected_agreement
 from pipeline.figures import COLOURS, figure
 from pipeline.params import load_params
 from pipeline.stage import UserError, run, write_json
+from pipeline.statistics.kappa import cohens_kappa, expected_agreement
 
 HALF_WIDTHS = (0.1, 0.05)
 METRICS, FIGURE = Path("metrics/consistency/trials_needed.json"), Path("plots/consistency_figures/trials_needed.png")

@@ -14,7 +14,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from pipeline.figures import COLOURS, figure
 from pipeline.params import Params, load_params
@@ -26,19 +25,12 @@ from pipeline.shapes.weber import SETS, read
 from pipeline.shards import item_rng
 from pipeline.stage import UserError, run, write_json
 from pipeline.statistics.intervals import over_runs
+from pipeline.statistics.kappa import kappa_of_answers
 from pipeline.statistics.psychometric import describe, probability, rates
 from pipeline.statistics.weber import weber_fraction
 
 BATCH = 50  # resamples held in memory at once
 WEBER = ("weber_fraction", "low", "high", "sensitivity", "sensitivity_low", "sensitivity_high", "lapse", "reason")
-
-
-def kappa(right_a: ArrayLike, right_b: ArrayLike, axis: int = -1) -> np.ndarray:
-    """Cohen's kappa of right (1) and wrong (0) answers along an axis; NaN where expected agreement is 1."""
-    a, b = np.asarray(right_a, float), np.asarray(right_b, float)
-    p, q = a.mean(axis=axis), b.mean(axis=axis)
-    observed, expected = (a == b).mean(axis=axis), p * q + (1 - p) * (1 - q)
-    return np.divide(observed - expected, 1 - expected, out=np.full_like(expected, np.nan), where=expected < 1 - 1e-12)
 
 
 def kappa_with_interval(
@@ -47,14 +39,13 @@ def kappa_with_interval(
     """kappa and the bounds of its 95% interval, over resampled trials [N]; NaN where undefined."""
     from scipy.stats import bootstrap
 
-    value = float(kappa(right_a, right_b))
+    value = float(kappa_of_answers(right_a, right_b))
     if np.isnan(value):
         return value, np.nan, np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # resamples whose kappa is undefined; they are left out below
-        drawn = bootstrap(
-            (right_a, right_b), kappa, paired=True, n_resamples=resamples, method="percentile", batch=BATCH, rng=rng
-        )
+        options = {"n_resamples": resamples, "method": "percentile", "batch": BATCH, "rng": rng}
+        drawn = bootstrap((right_a, right_b), kappa_of_answers, paired=True, **options)
     low, high = np.nanquantile(drawn.bootstrap_distribution, [0.025, 0.975])
     return value, float(low), float(high)
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY, edit_params, published_inputs
 from ruamel.yaml import YAML
 
-from pipeline.consistency.formats import read_csv, read_file
+from pipeline.consistency.formats import read_csv
 from pipeline.consistency.sets import read_trial_files
 from pipeline.consistency.trials import read_trials
 from pipeline.predictions import write_predictions
@@ -213,7 +213,7 @@ def test_what_holds_no_trials_is_named(tmp_path, name, said):
     (tmp_path / "empty").mkdir()
     write(tmp_path / "a.txt", GOOD)
     with pytest.raises(UserError, match=said):
-        read_file(tmp_path / name) if name == "a.txt" else read_trial_files(tmp_path / name)
+        read_trial_files(tmp_path / name)
 
 
 def test_the_published_reader_takes_either_case_too(tmp_path):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable
 
-from pipeline.stage import UserError
+from pipeline.stage import one_line_errors
 
 ANSWERS = ("circle", "square")
 TIE = "tie"
 NO_ANSWER = "na"  # as in the published trials
 MARGINS = "margins/"  # begins the names of margin sets, as in the networks' tables
 COLUMNS = ["subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename"]  # modelvshuman's
-SPACES = re.compile(r"\s+")
 
 
 def condition_name(density: int, margin: int) -> str:
@@ -38,10 +36,6 @@ def answer(main: Callable[..., str], parser: argparse.ArgumentParser) -> None:
 
     It is no stage, so the report's costs do not have it.
     """
-    try:
-        print(main(**vars(parser.parse_args())))
-    except UserError as error:
-        sys.exit(f"error: {SPACES.sub(' ', str(error))}")
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {where}{error.strerror or error}")
+    options = vars(parser.parse_args())
+    with one_line_errors(parser.prog.rpartition("pipeline.")[2]):
+        print(main(**options))
