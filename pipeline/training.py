@@ -68,7 +68,7 @@ def multiplies_bf16(on: torch.device) -> bool:
     """Whether bf16 is faster than fp32 here; where the hardware has no arithmetic in it, it is many times slower.
 
     Intel's AVX-512 bf16 without AMX is no faster either: training ResNet-18 on a Xeon, 0.80 of fp32's images/s
-    at 64 x 64, 0.96 at 256 x 256. AMD's is (README, 'Speed').
+    at 64 x 64, 0.96 at 256 x 256. AMD's is (docs/reference/machines.md, 'Speed').
     """
     if on.type == "cuda":
         return torch.cuda.get_device_capability(on) >= (8, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 
 import numpy as np
@@ -12,7 +13,9 @@ from torchvision import models
 from pipeline.shapes.params import ARCHITECTURE
 from pipeline.shapes.scenes import CIRCLE, KINDS, SQUARE
 from pipeline.stage import UserError
-from pipeline.tiny_maps import quicken
+from pipeline.tiny_maps import TinyMapConv2d, quicken
+
+LARGE, LARGE_BATCH = 128, 8  # pixels from which on images are large, and how many a CPU is quickest with
 
 
 def build_network(architecture: str = ARCHITECTURE) -> nn.Module:
@@ -70,10 +73,39 @@ def credit(logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def predict_logits(network: nn.Module, pixels: Tensor, batch_size: int = 128) -> Tensor:
-    """Logits, float32 [N, 2] on the CPU, of images uint8 [N, H, W]. The network's mode is left as found."""
+    """Logits, float32 [N, 2] on the CPU, of images uint8 [N, H, W]. The network and its mode are left as found.
+
+    Images of LARGE pixels or more on a CPU go through `folded`, at most LARGE_BATCH at once: 1.6 times as fast, and
+    rounded otherwise. Smaller ones, and all on CUDA, go through the network itself.
+    """
     was_training = network.training
     network.eval()
     where = next(network.parameters()).device
-    logits = [network(as_input(batch.to(where))).float().cpu() for batch in pixels.split(batch_size)]
+    answering = network
+    if where.type == "cpu" and max(pixels.shape[1:]) >= LARGE:
+        answering, batch_size = folded(network), min(batch_size, LARGE_BATCH)
+    logits = [answering(as_input(batch.to(where))).float().cpu() for batch in pixels.split(batch_size)]
     network.train(was_training)
     return torch.cat(logits)
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy of a network in evaluation mode, its batch normalisations folded into the convolutions before them.
+
+    Under autocast the copy's convolutions and linear layers have weights in that precision, so that none is cast
+    for each batch. Only torchvision's classifiers can be relied on to be traceable: any other network is returned.
+    """
+    if not type(network).__module__.startswith(models.__name__):
+        return network
+    from torch.fx.experimental.optimization import fuse  # it imports torch's compiler, seconds of every stage
+
+    copied = copy.deepcopy(network)
+    for module in copied.modules():
+        if isinstance(module, TinyMapConv2d):
+            module.__class__ = nn.Conv2d  # the same where maps are not tiny; `fuse` knows no subclass
+    copied = fuse(copied).to(memory_format=torch.channels_last)
+    if torch.is_autocast_enabled("cpu"):
+        for module in copied.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.to(torch.get_autocast_dtype("cpu"))
+    return copied
