@@ -10,6 +10,8 @@ Source: 'this gap is not closing', 'fairly consistent', 'irrespective of archite
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
@@ -23,6 +25,7 @@ GAP = "gap closed"
 EFFECTS = [PEOPLE, CROSSED, f"{PEOPLE} minus {CROSSED}", f"{NETWORK} - {NETWORK} minus {PEOPLE}"]
 LEAST = 3  # of a group, for a statement about its pairs: two observers make one pair
 Z = norm.ppf(0.975)
+AT_ONCE = 20_000  # images that are left out in turn, held in memory at once
 
 
 def experiment_effects(trials: pd.DataFrame, group: dict[str, str], gap: dict | None = None) -> pd.DataFrame:
@@ -52,8 +55,9 @@ def experiment_effects(trials: pd.DataFrame, group: dict[str, str], gap: dict | 
     value = _effects(totals, kinds)
     variance = np.zeros(len(EFFECTS))
     for condition in conditions:
-        without = totals[:, None] - condition.excess()[:, None] + condition.excess_without_each()
-        variance += _jackknife(_effects(without, kinds))
+        others = totals - condition.excess()
+        gone = [_effects(others[:, None] + part, kinds) for part in condition.excess_without_each()]
+        variance += _jackknife(np.concatenate(gone))
     for kind, number in ((PERSON, people), (NETWORK, networks)):
         if number > 1:
             members = np.flatnonzero(kinds == kind)
@@ -85,12 +89,13 @@ class _Condition:
         """Of each pair, agreement beyond chance and the most that it could be, in trials [2, observers, observers]."""
         return _excess(self.agreed, self.common, self.right.sum(axis=1), self.had.sum(axis=1))
 
-    def excess_without_each(self) -> np.ndarray:
-        """The same without each image, [2, images, observers, observers]."""
-        right, wrong, had = self.right.T, self.wrong.T, self.had.T
-        agreed = self.agreed - (right[:, :, None] * right[:, None, :] + wrong[:, :, None] * wrong[:, None, :])
-        common = self.common - had[:, :, None] * had[:, None, :]
-        return _excess(agreed, common, self.right.sum(axis=1) - right, self.had.sum(axis=1) - had)
+    def excess_without_each(self) -> Iterator[np.ndarray]:
+        """The same without each image, [2, images, observers, observers], of AT_ONCE images at a time."""
+        for start in range(0, self.had.shape[1], AT_ONCE):
+            right, wrong, had = (of[:, start : start + AT_ONCE].T for of in (self.right, self.wrong, self.had))
+            agreed = self.agreed - (right[:, :, None] * right[:, None, :] + wrong[:, :, None] * wrong[:, None, :])
+            common = self.common - had[:, :, None] * had[:, None, :]
+            yield _excess(agreed, common, self.right.sum(axis=1) - right, self.had.sum(axis=1) - had)
 
 
 def _excess(agreed: np.ndarray, common: np.ndarray, right: np.ndarray, had: np.ndarray) -> np.ndarray:
