@@ -60,18 +60,23 @@ def _each(axes: np.ndarray, names: list) -> Iterator[tuple[Axes, object]]:
     return zip(axes.flat, names, strict=False)
 
 
-def _legend(drawing: Figure, axes: np.ndarray, colours: dict[str, str]) -> None:
+def _legend(drawing: Figure, colours: dict[str, str]) -> None:
     """Kinds of pairs and their colours, below all panels, where it hides no point."""
     handles = [
         plt.Line2D([], [], color=c, marker="o", ls="", label=label) for label, c in colours.items() if c != OTHER
     ]
     if OTHER in colours.values():
         handles.append(plt.Line2D([], [], color=OTHER, marker="o", ls="", label="other pairs"))
-    drawing.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(axes))
+    _below(drawing, handles)
 
 
-def _legend_columns(axes: np.ndarray) -> int:
-    return {1: 2, 2: 4}.get(axes.shape[1], 7)
+def _below(drawing: Figure, handles: list) -> None:
+    """A legend below all panels, in as few rows as its width lets it have."""
+    for columns in range(len(handles), 0, -1):
+        legend = drawing.legend(handles=handles, loc="outside lower center", ncols=columns)
+        if legend.get_window_extent().width <= drawing.bbox.width or columns == 1:
+            return
+        legend.remove()
 
 
 def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
@@ -105,7 +110,7 @@ def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
             )
         for ax in axes[:, 0]:
             ax.set_ylabel("agreement observed")
-        _legend(drawing, axes, colours)
+        _legend(drawing, colours)
 
 
 def by_accuracy(folder: Path, observers: pd.DataFrame, groups: pd.DataFrame, pairs: pd.DataFrame) -> None:
@@ -128,7 +133,7 @@ def by_accuracy(folder: Path, observers: pd.DataFrame, groups: pd.DataFrame, pai
             ax.tick_params(labelbottom=True)  # the panel below may be empty
         for ax in axes[:, 0]:
             ax.set_ylabel("kappa with others, mean")
-        _legend(drawing, axes, colours)
+        _legend(drawing, colours)
 
 
 def matrix(folder: Path, pairs: pd.DataFrame) -> None:
@@ -191,7 +196,7 @@ def by_condition(folder: Path, conditions: pd.DataFrame, pairs: pd.DataFrame) ->
             ax.set(title=_short(experiment), xlabel="condition, from the easiest to the hardest")
         for ax in axes[:, 0]:
             ax.set_ylabel("kappa, mean over pairs")
-        _legend(drawing, axes, colours)
+        _legend(drawing, colours)
     return True
 
 
@@ -253,8 +258,7 @@ def by_imagenet(
             ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         for ax in axes[:, 0]:
             ax.set_ylabel("kappa")
-        named = axes[0, 0].get_legend_handles_labels()
-        drawing.legend(*named, loc="outside lower center", ncols=_legend_columns(axes))
+        _below(drawing, axes[0, 0].get_legend_handles_labels()[0])
     return True
 
 
@@ -295,8 +299,7 @@ def recurrent(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> bool:
                 ax.plot(these["expected"], these["kappa"].astype(float), ls="", mew=0, alpha=0.8, label=label, **style)
             ax.set(title=_short(experiment), xlim=(0, 1), ylim=(-0.3, 1))
             ax.set(xlabel="agreement expected by chance", ylabel="kappa")
-        named = axes[0, 0].get_legend_handles_labels()
-        drawing.legend(*named, loc="outside lower center", ncols=_legend_columns(axes))
+        _below(drawing, axes[0, 0].get_legend_handles_labels()[0])
     return True
 
 
