@@ -103,7 +103,7 @@ def draw(rows: list[dict]) -> None:
     """How many statements of each document have which verdict."""
     headlines = [row for row in rows if row["headline"] and row["kind"] == "statement"]
     documents = list(dict.fromkeys(row["document"] for row in headlines))[::-1]
-    with figure(FIGURE, figsize=(8, 0.5 * len(documents) + 1.2)) as (_, ax):
+    with figure(FIGURE, figsize=(8, 0.5 * len(documents) + 1.5)) as (drawing, ax):
         left = [0] * len(documents)
         for verdict in VERDICTS:
             counts = [sum(r["document"] == d and r["verdict"] == verdict for r in headlines) for d in documents]
@@ -114,7 +114,8 @@ def draw(rows: list[dict]) -> None:
             left = [a + b for a, b in zip(left, counts, strict=True)]
         ax.set(xlabel="statements, cells of tables among them")
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3)
+        ax.set_title("What holds of the five documents' statements")
+        drawing.legend(loc="outside lower center", ncols=3)
 
 
 def main() -> str:

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
@@ -31,7 +32,7 @@ from pipeline.stage import UserError, run
 SHOWN = 6  # kinds of pairs in their own colours, those with most pairs; the others are grey
 OTHER = "#bbbbbb"
 AROUND_ZERO = "RdBu_r"  # white: no more than chance
-PER_ROW = 4  # panels
+PER_ROW = 3  # panels; of four, two in a row
 RECURRENT, FEEDFORWARD = "cornet-s", "resnet50"  # the two networks of the article's second plot
 
 
@@ -47,9 +48,9 @@ def colours_of(pairs: pd.DataFrame) -> dict[str, str]:
 
 
 def _panels(number: int) -> dict:
-    columns = min(PER_ROW, number)
+    columns = 2 if number == 4 else min(PER_ROW, number)
     rows = -(-number // columns)
-    return {"nrows": rows, "ncols": columns, "figsize": (4.3 * columns, 4.2 * rows), "squeeze": False}
+    return {"nrows": rows, "ncols": columns, "figsize": (4.3 * columns, 4.2 * rows + 0.7), "squeeze": False}
 
 
 def _each(axes: np.ndarray, names: list) -> Iterator[tuple[Axes, object]]:
@@ -59,13 +60,23 @@ def _each(axes: np.ndarray, names: list) -> Iterator[tuple[Axes, object]]:
     return zip(axes.flat, names, strict=False)
 
 
-def _legend(axes: Axes, colours: dict[str, str], **options) -> None:
+def _legend(drawing: Figure, colours: dict[str, str]) -> None:
+    """Kinds of pairs and their colours, below all panels, where it hides no point."""
     handles = [
         plt.Line2D([], [], color=c, marker="o", ls="", label=label) for label, c in colours.items() if c != OTHER
     ]
     if OTHER in colours.values():
         handles.append(plt.Line2D([], [], color=OTHER, marker="o", ls="", label="other pairs"))
-    axes.legend(handles=handles, **options)
+    _below(drawing, handles)
+
+
+def _below(drawing: Figure, handles: list) -> None:
+    """A legend below all panels, in as few rows as its width lets it have."""
+    for columns in range(len(handles), 0, -1):
+        legend = drawing.legend(handles=handles, loc="outside lower center", ncols=columns)
+        if legend.get_window_extent().width <= drawing.bbox.width or columns == 1:
+            return
+        legend.remove()
 
 
 def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
@@ -99,14 +110,15 @@ def agreement(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> None:
             )
         for ax in axes[:, 0]:
             ax.set_ylabel("agreement observed")
-        _legend(axes[0, 0], colours, loc="lower right", fontsize=7.5)
+        _legend(drawing, colours)
 
 
 def by_accuracy(folder: Path, observers: pd.DataFrame, groups: pd.DataFrame, pairs: pd.DataFrame) -> None:
     """Each observer's mean kappa with others against its accuracy (after the paper's Fig. 3); dashed: means."""
     colours, experiments = colours_of(pairs), list(pairs["experiment"].unique())
-    with figure(folder / "kappa_by_accuracy.png", **_panels(len(experiments)), sharey=True) as (drawing, axes):
-        drawing.suptitle("Kappa with others, by accuracy")
+    shared = {"sharex": True, "sharey": True}
+    with figure(folder / "kappa_by_accuracy.png", **_panels(len(experiments)), **shared) as (drawing, axes):
+        drawing.suptitle("Kappa with others, by accuracy; dashed: means")
         for ax, experiment in _each(axes, experiments):
             rows = observers[observers["experiment"] == experiment]
             for label in reversed(colours):
@@ -118,9 +130,10 @@ def by_accuracy(folder: Path, observers: pd.DataFrame, groups: pd.DataFrame, pai
                     ax.axhline(row["kappa"], color=colours[label], lw=1, ls="--")
             ax.axhline(0, color="#888888", lw=1, ls=":")
             ax.set(title=_short(experiment), xlabel="accuracy of the observer")
+            ax.tick_params(labelbottom=True)  # the panel below may be empty
         for ax in axes[:, 0]:
             ax.set_ylabel("kappa with others, mean")
-        _legend(axes[0, -1], colours, fontsize=7.5)
+        _legend(drawing, colours)
 
 
 def matrix(folder: Path, pairs: pd.DataFrame) -> None:
@@ -147,8 +160,8 @@ def matrix(folder: Path, pairs: pd.DataFrame) -> None:
         most = max(0.8, np.nanmax(np.abs(kappa)))
         image = ax.imshow(kappa, cmap=AROUND_ZERO, vmin=-most, vmax=most)
         labels = [_short(name, 28) for name in kappa.index]
-        ax.set_xticks(range(len(names)), labels, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(names)), labels, fontsize=7)
+        ax.set_xticks(range(len(names)), labels, rotation=90, fontsize=8.5)
+        ax.set_yticks(range(len(names)), labels, fontsize=8.5)
         ax.grid(visible=False)
         ax.set(title=f"Error consistency of all pairs, {_short(experiment)}")
         drawing.colorbar(image, label="kappa", shrink=0.8)
@@ -161,22 +174,29 @@ def by_condition(folder: Path, conditions: pd.DataFrame, pairs: pd.DataFrame) ->
     if not experiments:
         return False
     colours = colours_of(pairs)
-    widths = [max(4.3, 0.32 * several[experiment]) for experiment in experiments]
-    options = {"ncols": len(experiments), "figsize": (sum(widths), 4.6), "width_ratios": widths, "squeeze": False}
+    drawn = conditions.loc[conditions["experiment"].isin(experiments) & conditions["kappa"].notna(), "pair"].unique()
+    colours = {label: colour for label, colour in colours.items() if colour != OTHER and label in drawn}
+    columns = min(2, len(experiments))
+    rows = -(-len(experiments) // columns)
+    width = min(7.5, max(4.3, 0.32 * several[experiments].max()))
+    size = (max(width * columns, 6.5), 0.6 + 3.9 * rows)
+    options = {"nrows": rows, "ncols": columns, "figsize": size, "squeeze": False}
     with figure(folder / "conditions.png", **options, sharey=True) as (drawing, axes):
         drawing.suptitle("Kappa within each condition, with 95% intervals")
         for ax, experiment in _each(axes, experiments):
             rows = conditions[conditions["experiment"] == experiment]
-            for label in [label for label, colour in colours.items() if colour != OTHER]:
+            for label in colours:
                 these = rows[rows["pair"] == label].astype({"kappa": float, "low": float, "high": float})
                 ax.plot(these["place"], these["kappa"], "o-", color=colours[label])
                 ax.fill_between(these["place"], these["low"], these["high"], color=colours[label], alpha=0.12, lw=0)
             names = rows.drop_duplicates("place").sort_values("place")
-            ax.set_xticks(names["place"], names["condition"].map(_condition), rotation=90, fontsize=8)
+            labels = names["condition"].map(_condition)
+            ax.set_xticks(names["place"], labels, rotation=90 if labels.str.len().max() > 6 else 0, fontsize=9)
             ax.axhline(0, color="#888888", lw=1, ls=":")
             ax.set(title=_short(experiment), xlabel="condition, from the easiest to the hardest")
-        axes[0, 0].set_ylabel("kappa, mean over pairs")
-        _legend(axes[0, 0], colours, fontsize=7.5)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("kappa, mean over pairs")
+        _legend(drawing, colours)
     return True
 
 
@@ -205,7 +225,9 @@ def by_distance(folder: Path, distances: pd.DataFrame, attribute: str) -> bool:
     return True
 
 
-def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame, gaps: pd.DataFrame) -> bool:
+def by_imagenet(
+    folder: Path, networks: pd.DataFrame, groups: pd.DataFrame, gaps: pd.DataFrame, colours: dict[str, str]
+) -> bool:
     """Networks' kappa with people against their ImageNet accuracy (the article's plot), with the line of `gap.closing`.
 
     And the means of two people and of two networks. Intervals are over trials and observers; of a network, over trials
@@ -214,26 +236,29 @@ def by_imagenet(folder: Path, networks: pd.DataFrame, groups: pd.DataFrame, gaps
     if networks.empty:
         return False
     experiments = list(networks["experiment"].unique())
-    with figure(folder / "kappa_by_imagenet.png", **_panels(len(experiments)), sharey=True) as (_, axes):
+    with figure(folder / "kappa_by_imagenet.png", **_panels(len(experiments)), sharey=True) as (drawing, axes):
+        drawing.suptitle("Networks' kappa with people, by their ImageNet accuracy; with 95% intervals")
         for ax, experiment in _each(axes, experiments):
             rows = networks[networks["experiment"] == experiment]
             means = groups[groups["experiment"] == experiment].set_index("pair")
             gap = gaps[gaps["experiment"] == experiment].iloc[0]
-            for colour, pair in zip(COLOURS[1:], ("person - person", "cnn - cnn"), strict=False):
-                row = means.loc[pair]
+            for pair in ("person - person", "cnn - cnn"):
+                row, colour = means.loc[pair], colours[pair]
                 ax.axhline(row["kappa"], color=colour, label=f"{pair}, mean")
                 bounds = row[["kappa_low_observers", "kappa_high_observers"]].astype(float)
                 ax.axhspan(*bounds, color=colour, alpha=0.12, lw=0)
             x, y = rows["imagenet_top5"], rows["kappa_with_people"]
             reach = [y - rows["kappa_with_people_low"], rows["kappa_with_people_high"] - y]
-            ax.errorbar(x, y, reach, fmt="o", color=COLOURS[0], lw=1, label="cnn - person, a network each")
+            of_networks = colours["cnn - person"]
+            ax.errorbar(x, y, reach, fmt="o", color=of_networks, lw=1, label="cnn - person, a network each")
             ends = gap["kappa_of_people"] - gap[["gap_least", "gap_most"]].astype(float)
-            ax.plot(gap[["accuracy_least", "accuracy_most"]].astype(float), ends, color=COLOURS[0], ls="--")
+            ax.plot(gap[["accuracy_least", "accuracy_most"]].astype(float), ends, color=of_networks, ls="--")
             ax.axhline(0, color="#888888", lw=1, ls=":")
             ax.set(title=_short(experiment), xlabel="ImageNet accuracy (top-5)")
             ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes[0, 0].set_ylabel("kappa")
-        axes[0, 0].legend(fontsize=7.5, loc="lower right", bbox_to_anchor=(1, 0.61))  # between the bands
+        for ax in axes[:, 0]:
+            ax.set_ylabel("kappa")
+        _below(drawing, axes[0, 0].get_legend_handles_labels()[0])
     return True
 
 
@@ -242,22 +267,27 @@ def recurrent(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> bool:
 
     Beside them two people, and the two networks. Grey: 95% of kappa where only chance makes two observers agree.
     """
+    colours = colours_of(pairs)
     kinds = pairs["pair"].str.split(" - ").apply(lambda kinds: kinds.count("person"))
     among = {name: (pairs[["first", "second"]] == name).any(axis=1) for name in (RECURRENT, FEEDFORWARD)}
     marks = {
-        "two people": (kinds == 2, {"marker": "D", "ms": 3.5, "color": COLOURS[1]}),
-        f"{FEEDFORWARD} - person": (among[FEEDFORWARD] & (kinds == 1), {"marker": "o", "ms": 7, "color": COLOURS[0]}),
-        f"{RECURRENT} - person": (among[RECURRENT] & (kinds == 1), {"marker": "o", "ms": 4, "color": COLOURS[4]}),
+        "two people": (kinds == 2, {"marker": "D", "ms": 3.5, "color": colours.get("person - person", OTHER)}),
+        f"{FEEDFORWARD} - person": (
+            among[FEEDFORWARD] & (kinds == 1),
+            {"marker": "o", "ms": 7, "color": colours.get("cnn - person", OTHER)},
+        ),
+        f"{RECURRENT} - person": (among[RECURRENT] & (kinds == 1), {"marker": "o", "ms": 4, "color": COLOURS[-1]}),
         f"{RECURRENT} - {FEEDFORWARD}": (
             among[RECURRENT] & among[FEEDFORWARD],
-            {"marker": "X", "ms": 8, "color": COLOURS[3]},
+            {"marker": "X", "ms": 8, "color": COLOURS[-1]},
         ),
     }
     compared = pairs[among[RECURRENT] & (kinds == 1) & pairs["kappa"].notna()]
     experiments = [name for name in pairs["experiment"].unique() if (compared["experiment"] == name).any()]
     if not experiments:
         return False
-    with figure(folder / "recurrent.png", **_panels(len(experiments))) as (_, axes):
+    with figure(folder / "recurrent.png", **_panels(len(experiments))) as (drawing, axes):
+        drawing.suptitle(f"Kappa of {RECURRENT} and of {FEEDFORWARD} with people; grey: 95% of chance alone")
         for ax, experiment in _each(axes, experiments):
             here = pairs["experiment"] == experiment
             median = pairs.loc[here & (pairs["trials"] > 0), "trials"].median()
@@ -269,7 +299,7 @@ def recurrent(folder: Path, pairs: pd.DataFrame, band: pd.DataFrame) -> bool:
                 ax.plot(these["expected"], these["kappa"].astype(float), ls="", mew=0, alpha=0.8, label=label, **style)
             ax.set(title=_short(experiment), xlim=(0, 1), ylim=(-0.3, 1))
             ax.set(xlabel="agreement expected by chance", ylabel="kappa")
-        axes[0, 0].legend(fontsize=7.5, loc="upper left")
+        _below(drawing, axes[0, 0].get_legend_handles_labels()[0])
     return True
 
 
@@ -295,7 +325,9 @@ def main(name: str) -> str:
     by_accuracy(folder, read_table(name, "observers"), read_table(name, "groups"), pairs)
     matrix(folder, pairs)
     drawn = 3 + by_condition(folder, read_table(name, "conditions"), pairs)
-    drawn += by_imagenet(folder, *(read_table(name, table) for table in ("imagenet", "groups", "gap")))
+    drawn += by_imagenet(
+        folder, *(read_table(name, table) for table in ("imagenet", "groups", "gap")), colours_of(pairs)
+    )
     drawn += forest(folder, read_table(name, "effects"))
     drawn += recurrent(folder, pairs, read_table(name, "band"))
     drawn += by_distance(folder, read_table(name, "distances"), sets[name].distance or "")

@@ -19,7 +19,7 @@ TITLES = {  # what a panel shows, and in which unit
     EFFECTS[1]: ("A network and a person", "kappa"),
     EFFECTS[2]: ("Two people minus\nnetwork and person", "difference of kappas"),
     EFFECTS[3]: ("Two networks minus\ntwo people", "difference of kappas"),
-    GAP: ("Gap to people that the most\naccurate network closes", "share of the gap"),
+    GAP: ("Gap to people closed by\nthe most accurate network", "share of the gap"),
 }
 LIMITS, GAP_LIMITS = (-0.5, 1.0), (-1.0, 1.5)  # wider intervals end in an arrow
 Z = norm.ppf(0.975)
@@ -36,7 +36,7 @@ def forest(folder: Path, effects: pd.DataFrame) -> bool:
         return False
     experiments = list(effects["experiment"].unique())
     shown = [effect for effect in TITLES if effect in means]
-    size = {"figsize": (3.0 + 2.7 * len(shown), 0.36 * len(experiments) + 2.6), "squeeze": False}
+    size = {"figsize": (2.4 + 2.55 * len(shown), 0.36 * len(experiments) + 2.6), "squeeze": False}
     with figure(folder / "forest.png", ncols=len(shown), sharey=True, **size) as (drawing, axes):
         for ax, effect in zip(axes.flat, shown, strict=True):
             rows = effects[effects["effect"] == effect].set_index("experiment").reindex(experiments)

@@ -9,6 +9,7 @@ trials would make it 0.1 and 0.05. A kappa is also read as the share of trials o
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipeline.statistics.kappa import cohens_kappa, expected_agreement
 
 HALF_WIDTHS = (0.1, 0.05)
 METRICS, FIGURE = Path("metrics/consistency/trials_needed.json"), Path("plots/consistency_figures/trials_needed.png")
+PER_COLUMN = 28  # rows of the figure
 SHOWN = 6  # kinds of pairs of an experiment in the figure, those with most pairs
 Z = norm.ppf(0.975)
 
@@ -101,14 +103,20 @@ def draw(table: pd.DataFrame) -> None:
     """Trials that a pair's kappa needs for half an interval of 0.1 and of 0.05, and those that there were."""
     shown = table[table["pairs"] > 0].sort_values("pairs", ascending=False, kind="stable")
     shown = shown.groupby(["set", "experiment"], sort=False).head(SHOWN).sort_values(["set", "experiment", "pair"])
-    shown = shown[::-1].reset_index(drop=True)
-    with figure(FIGURE, figsize=(8.5, 0.24 * len(shown) + 1.3)) as (_, ax):
-        for width, colour in zip(HALF_WIDTHS, COLOURS, strict=False):
-            ax.plot(shown[f"trials_for_{width}"], shown.index, "o", color=colour, ms=5, label=f"needed for ± {width}")
-        ax.plot(shown["trials"], shown.index, "|", color="black", ms=9, label="there were")
-        ax.set_yticks(shown.index, shown["experiment"] + ": " + shown["pair"], fontsize=8)
-        ax.set(xscale="log", xlabel="trials, median over pairs", ylim=(-0.7, len(shown) - 0.3))
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    columns = max(1, -(-len(shown) // PER_COLUMN))
+    length = -(-len(shown) // columns)
+    size = {"figsize": (8.0 if columns == 1 else 7.2 * columns, 0.26 * length + 1.6), "squeeze": False}
+    with figure(FIGURE, ncols=columns, sharex=True, **size) as (drawing, axes):
+        for place, ax in enumerate(axes.flat):
+            rows = shown[place * length : (place + 1) * length].reset_index(drop=True)
+            for width, colour in zip(HALF_WIDTHS, COLOURS, strict=False):
+                ax.plot(rows[f"trials_for_{width}"], rows.index, "o", color=colour, label=f"needed for ± {width}")
+            ax.plot(rows["trials"], rows.index, "|", color="black", ms=10, mew=1.6, label="there were")
+            names = [re.sub(r"^(texture-shape|noise-generalisation)_", "", name) for name in rows["experiment"]]
+            ax.set_yticks(rows.index, [f"{n}: {kind}" for n, kind in zip(names, rows["pair"], strict=True)], fontsize=9)
+            ax.set(xscale="log", xlabel="trials, median over pairs", ylim=(length - 0.3, -0.7))
+        drawing.suptitle("Trials that a pair's kappa needs for its 95% interval, and those that there were")
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 def main() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ ROWS, COLUMNS = 3, 6
 def frequencies(ours: dict[int, int]) -> None:
     """Fig. 2: frequency of each class, its logarithm, and the logarithm of that."""
     classes = np.array(sorted(FREQUENCIES))
-    series = (("here", ours, -0.2, COLOURS[0]), ("published", FREQUENCIES, 0.2, COLOURS[1]))
+    series = (("here", ours, -0.2, COLOURS[0]), ("published", FREQUENCIES, 0.2, "white"))
     labels = ("pairs", "log2(pairs)", "log2(log2(pairs))")
     titles = ("Pairs by number", "Their logarithm", "The logarithm of that")
     with figure(PLOTS / "frequencies.png", ncols=3, figsize=(11, 3.4)) as (_, axes):
@@ -38,7 +39,15 @@ def frequencies(ours: dict[int, int]) -> None:
                     for _ in range(times):
                         values = np.log2(values)
                 # a class without pairs, or with one where the logarithm is taken twice, has no bar
-                ax.bar(classes + offset, np.where(np.isfinite(values), values, 0), 0.4, color=colour, label=label)
+                ax.bar(
+                    classes + offset,
+                    np.where(np.isfinite(values), values, 0),
+                    0.4,
+                    color=colour,
+                    ec="#000000",
+                    lw=0.8,
+                    label=label,
+                )
             ax.set(xlabel="number in the caption", xticks=classes, ylabel=ylabel, title=title)
         axes[0].legend()
 
@@ -54,10 +63,10 @@ def show(ax: Axes, sample: Sample) -> None:
         most = name == found["detected_class"]
         place = (x0 * image.width, y0 * image.height), (x1 - x0) * image.width, (y1 - y0) * image.height
         ax.add_patch(Rectangle(*place, fill=False, lw=1.4 if most else 0.8, ec=COLOURS[2] if most else "white"))
-    caption = found["caption"] if len(found["caption"]) <= 44 else found["caption"][:43] + "…"
+    caption = textwrap.fill(found["caption"], 27, max_lines=2, placeholder=" …")
     verdict = f"{found['detected_count']} {found['detected_class'] or 'things'}"
     colour = "#007a55" if kept else "#b03000"
-    ax.set_title(f"{caption}\n{verdict}", fontsize=7, color=colour, weight="normal", loc="center")
+    ax.set_title(f"{caption}\n{verdict}", fontsize=8, color=colour, weight="normal", loc="center")
     ax.axis("off")
 
 
@@ -69,7 +78,7 @@ def sheet(folder: Path, path: Path) -> None:
             for sample in read_shard(shard):
                 if "classes" in (found := json.loads(sample["json"])) and found["classes"] is not None:
                     samples.append(sample)
-    with figure(path, nrows=2 * ROWS, ncols=COLUMNS, figsize=(2.2 * COLUMNS, 2.5 * 2 * ROWS)) as (drawing, axes):
+    with figure(path, nrows=2 * ROWS, ncols=COLUMNS, figsize=(2.2 * COLUMNS, 2.75 * 2 * ROWS)) as (drawing, axes):
         for block, part in enumerate(parts):
             # spread over the whole set, so that rare counts show too
             chosen = sorted(parts[part], key=lambda sample: (-json.loads(sample["json"])["count"], sample["__key__"]))
@@ -78,7 +87,9 @@ def sheet(folder: Path, path: Path) -> None:
                 ax.axis("off")
             for ax, sample in zip(axes[block * ROWS : (block + 1) * ROWS].flat, picked, strict=False):
                 show(ax, sample)
-        drawing.suptitle("Above: kept. Below: dropped. Under each caption, what was counted.", fontsize=11)
+        drawing.suptitle(
+            "Pairs kept (above, green) and dropped (below, red). Under each caption, what was counted.", fontsize=11
+        )
 
 
 def main() -> str:

@@ -60,31 +60,62 @@ def beside_published(path: Path, configuration: Configuration) -> None:
 def confusion(path: Path) -> None:
     """A row a model: counts of images, in all runs together, and shares of those that show a number."""
     names = [name for name in TITLES if answers_file(name).exists()]
-    with figure(path, nrows=2, ncols=len(names), figsize=(4.1 * len(names), 8.2), squeeze=False) as (drawing, axes):
+    with figure(path, nrows=2, ncols=len(names), figsize=(3.75 * len(names), 8.0), squeeze=False) as (drawing, axes):
         drawing.suptitle("Answers on CountBench. Above: images. Below: shares of the images that show a number")
         for column, name in zip(axes.T, names, strict=True):
             counts = answers_here(name)
             shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             accuracy = np.trace(counts) / counts.sum()
-            column[0].set_title(f"{TITLES[name]}\naccuracy {accuracy:.1%}", fontsize=9)
+            title = TITLES[name].replace(", ", ",\n")
+            column[0].set_title(f"{title}\naccuracy {accuracy:.1%}", fontsize=9)
             for ax, values, form in ((column[0], counts, "{:d}"), (column[1], shares, "{:.2f}")):
                 heat(ax, values, form)
 
 
-def by_number(path: Path) -> None:
-    """Precision, recall and F1 of each number: means of the runs of fine-tuning, and each run as a point."""
+def published_measures(configuration: Configuration) -> dict[str, dict[str, np.ndarray]]:
+    """By weights and measure, the nine numbers' values (0..1) of the published matrices, where there are any.
+
+    A number that is never answered has no precision, NaN, nor F1.
+    """
+    answers, found = read_answers(), {}
+    if (configuration.name, "last") not in answers:
+        return found
+    readings = {PRETRAINED: (PRETRAINED, "last")} | {name: (configuration.name, name) for name in READINGS}
+    for weights, key in readings.items():
+        counts = matrix_of(answers, *key)
+        right, shown, answered = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0).astype(float)
+        answered[answered == 0] = np.nan
+        measures = {"recall": right / shown, "precision": right / answered, "f1": 2 * right / (shown + answered)}
+        found[weights] = measures
+    return found
+
+
+def by_number(path: Path, configuration: Configuration) -> None:
+    """Precision, recall and F1 of each number: means of the runs of fine-tuning, and each run as a point.
+
+    Diamonds are the published matrices'.
+    """
+    published = published_measures(configuration)
     rows = pd.DataFrame(json.loads((PLOTS / "by_number.json").read_text()))
-    with figure(path, ncols=3, figsize=(12, 3.4), sharey=True) as (_, axes):
+    with figure(path, ncols=3, figsize=(12, 4.2), sharey=True) as (drawing, axes):
+        drawing.suptitle("CountBench by number: lines are means of runs, points single runs")
         for ax, measure in zip(axes, MEASURES, strict=True):
             for colour, name in zip(COLOURS, [n for n in TITLES if n in set(rows["weights"])], strict=False):
                 these = rows[rows["weights"] == name]
                 ax.plot(these["number"], these[measure].astype(float), "-", color=colour, label=TITLES[name])
                 points = these[["number", f"{measure}_by_run"]].explode(f"{measure}_by_run").dropna()
                 ax.plot(points["number"], points[f"{measure}_by_run"], ".", color=colour, alpha=0.6)
+                if name in published:
+                    style = {"color": colour, "mfc": "white", "ms": 5, "zorder": 3}
+                    ax.plot(NUMBERS, published[name][measure], "D", **style)
             ax.axhline(1 / len(NUMBERS), color="0.5", lw=0.8, ls="--")
             ax.set(xlabel="number", title=f"{MEASURES[measure]} by number", xticks=NUMBERS, ylim=(0, 1.02))
-        axes[0].legend(fontsize=7.5)
-        axes[0].text(NUMBERS[-1], 1 / len(NUMBERS) + 0.015, "chance", fontsize=7, ha="right", color="0.4")
+        axes[0].text(NUMBERS[-1], 1 / len(NUMBERS) + 0.015, "chance", fontsize=8, ha="right", color="0.4")
+        handles, labels = axes[0].get_legend_handles_labels()
+        if published:
+            handles.append(axes[0].plot([], [], "D", ms=5, mfc="white", mec="0.3")[0])
+            labels.append("published, in the same colours")
+        drawing.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
 def training(path: Path, runs: list[int]) -> None:
@@ -107,7 +138,7 @@ def training(path: Path, runs: list[int]) -> None:
         ax.plot(mean.index, mean, color=colour, lw=1.8, label=label)
 
     with figure(path, ncols=2, figsize=(9, 3.3)) as (_, (left, right)):
-        for colour, name, label in ((COLOURS[0], "clip", "L_CLIP"), (COLOURS[1], "count", "lambda L_count")):
+        for colour, name, label in ((COLOURS[0], "clip", "L_CLIP"), (COLOURS[1], "count", "λ L_count")):
             lines(left, curves, "step", name, colour, label)
         left.set(title="Losses in fine-tuning, mean of runs", xlabel="step", ylabel="loss (nats)", ylim=(0, None))
         left.legend()
@@ -126,7 +157,7 @@ def main() -> str:
     configuration = Configuration(params.lambda_, settings.scheduler, settings.counterfactuals == "all")
     confusion(PLOTS / "confusion.png")
     beside_published(PLOTS / "beside_published.png", configuration)
-    by_number(PLOTS / "by_number.png")
+    by_number(PLOTS / "by_number.png", configuration)
     training(PLOTS / "training.png", params.countclip.runs)
     return "4 figures"
 

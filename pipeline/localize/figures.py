@@ -9,7 +9,6 @@ are of one network each, in its first run.
 from __future__ import annotations
 
 import json
-import textwrap
 
 import numpy as np
 import pandas as pd
@@ -18,11 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
-from pipeline.figures import COLOURS, SEQUENTIAL, figure
+from pipeline.figures import COLOURS, figure
+from pipeline.localize.figures_heat import FIGURES, both_sheet, clip_sheet, heat_sheet
 from pipeline.localize.paths import (
     CLASSIFY,
-    CLIP_HEAT_MAPS,
-    HEAT_MAPS,
     PLOTS,
     TRUE_MASK,
     boxes_path,
@@ -35,9 +33,10 @@ from pipeline.params import load_params
 from pipeline.stage import run
 from pipeline.statistics.psychometric import probability
 
-FIGURES = PLOTS / "figures"
 GREY = "#888888"
-KINDS_COLOURED = ListedColormap(["#000000", COLOURS[1], COLOURS[5]])  # background, square, circle
+SQUARES, CIRCLES = COLOURS[4], COLOURS[5]  # in every figure; no counter has these
+KINDS_COLOURED = ListedColormap(["#000000", SQUARES, CIRCLES])  # background, square, circle
+COLOURS_OF = {"background": GREY, "square": SQUARES, "circle": CIRCLES, "squares": SQUARES, "circles": CIRCLES}
 
 
 def read(name: str) -> pd.DataFrame:
@@ -88,7 +87,7 @@ def comparison(margins: pd.DataFrame, bias: pd.DataFrame) -> None:
 def counting(counts: pd.DataFrame, detection: pd.DataFrame, masks: pd.DataFrame, tests: pd.DataFrame) -> None:
     """Accuracy, error of the counts, AP and IoU by the density of the test images."""
     look = looks(list(dict.fromkeys(tests["counter"])))
-    with figure(FIGURES / "by_density.png", ncols=4, figsize=(15, 3.9)) as (drawing, axes):
+    with figure(FIGURES / "by_density.png", ncols=4, figsize=(15, 4.2)) as (drawing, axes):
         for name, rows in tests.groupby("counter", sort=False):
             band(axes[0], rows["density"], rows, "accuracy", look[name])
         for name, rows in counts.groupby("counter", sort=False):
@@ -97,10 +96,9 @@ def counting(counts: pd.DataFrame, detection: pd.DataFrame, masks: pd.DataFrame,
             for column, style in (("ap50", "-"), ("ap", "--"), ("ap75", ":")):
                 of_boxes = {"color": look[name]["color"], "ls": style, "label": f"{name}, {column.upper()}"}
                 band(axes[2], rows["density"], rows, column, of_boxes)
-        for colour, (name, rows) in zip(
-            COLOURS[3:], masks.groupby("class", sort=False) if len(masks) else (), strict=False
-        ):
-            band(axes[3], rows["density"], rows, "iou", {"color": colour, "label": name})
+        for name, rows in masks.groupby("class", sort=False) if len(masks) else ():
+            band(axes[3], rows["density"], rows, "iou", {"color": COLOURS_OF[name], "label": name})
+        drawing.suptitle("Counters by the density of the test images, with 95% intervals")
         axes[0].set(title="Majority chosen rightly", ylabel="accuracy", ylim=(0.4, 1.02))
         axes[1].set(title="Counts are off by", ylabel="shapes of a kind and image, mean")
         axes[2].set(title="Boxes (COCO)", ylabel="average precision", ylim=(0, 1.02))
@@ -123,7 +121,11 @@ def found_sheet(counters: list[str], run: int, densities: list[int], canvas: int
     rows = sorted({densities[0], densities[len(densities) // 2], densities[-1]})
     columns = ["scene", *boxes, *(["true mask"] if masks else []), *masks]
     layout = {"nrows": len(rows), "ncols": len(columns), "squeeze": False}
-    with figure(FIGURES / "found.png", figsize=(3.1 * len(columns), 3.3 * len(rows)), **layout) as (_, axes):
+    with figure(FIGURES / "found.png", figsize=(3.1 * len(columns), 3.3 * len(rows) + 0.3), **layout) as (
+        drawing,
+        axes,
+    ):
+        drawing.suptitle("What counters on purpose find in a scene of each density: squares orange, circles blue")
         for line, density in zip(axes, rows, strict=True):
             name = test_name(density)
             scenes = load(name, canvas, 1)
@@ -149,54 +151,6 @@ def found_sheet(counters: list[str], run: int, densities: list[int], canvas: int
                     ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour, lw=0.9))
 
 
-def heat_sheet(density: int) -> None:
-    """What each method shows of a few scenes, the network trained and with random weights."""
-    maps = safetensors.numpy.load(HEAT_MAPS.read_bytes())
-    pixels, chosen = maps[f"{density}/pixels"], maps[f"{density}/chosen"]
-    columns = [
-        name.split("/", 1)[1]
-        for state in ("trained", "random")
-        for name in sorted(maps)
-        if name.startswith(f"{density}/{state}/")
-    ]
-    size = (1.25 * (1 + len(columns)), 1.4 * len(pixels))
-    layout = {"nrows": len(pixels), "ncols": 1 + len(columns), "figsize": size, "squeeze": False}
-    with figure(FIGURES / f"heat_maps_{density}.png", **layout) as (_, axes):
-        for row, image in enumerate(pixels):
-            for ax in axes[row]:
-                ax.axis("off")
-            axes[row, 0].imshow(image, cmap="gray")
-            axes[row, 0].set_title(f"chosen: {('square', 'circle')[chosen[row]]}", fontsize=7, loc="center")
-            for ax, name in zip(axes[row, 1:], columns, strict=True):
-                energy = maps[f"{density}/{name}"][row]
-                ax.imshow(energy, cmap=SEQUENTIAL, vmin=0)
-                ax.contour(image, [127], colors="w", linewidths=0.4)
-                if not row:
-                    ax.set_title(name.replace("/", "\n"), fontsize=7, loc="center")
-
-
-def both_sheet(density: int) -> None:
-    """Heat for either class on the same scenes, by every method that was asked for both."""
-    maps = safetensors.numpy.load(HEAT_MAPS.read_bytes())
-    pixels, chosen = maps[f"{density}/pixels"], maps[f"{density}/chosen"]
-    methods = [name.split("/", 2)[2] for name in sorted(maps) if name.startswith(f"{density}/other class/")]
-    columns = [(method, kind) for method in methods for kind in (0, 1)]
-    size = (1.25 * (1 + len(columns)), 1.4 * len(pixels))
-    layout = {"nrows": len(pixels), "ncols": 1 + len(columns), "squeeze": False}
-    with figure(FIGURES / f"heat_both_{density}.png", figsize=size, **layout) as (_, axes):
-        for row, image in enumerate(pixels):
-            for ax in axes[row]:
-                ax.axis("off")
-            axes[row, 0].imshow(image, cmap="gray")
-            axes[row, 0].set_title(f"chosen: {('square', 'circle')[chosen[row]]}", fontsize=7, loc="center")
-            for ax, (method, kind) in zip(axes[row, 1:], columns, strict=True):
-                state = "trained" if kind == chosen[row] else "other class"
-                ax.imshow(maps[f"{density}/{state}/{method}"][row], cmap=SEQUENTIAL, vmin=0)
-                ax.contour(image, [127], colors="w", linewidths=0.4)
-                if not row:
-                    ax.set_title(f"{method}\nfor {('square', 'circle')[kind]}", fontsize=7, loc="center")
-
-
 def explanations(rows: pd.DataFrame, network: str) -> None:
     """Where the heat is, against the shapes' area, and what it is good for; trained against random weights."""
     panels = {
@@ -207,54 +161,31 @@ def explanations(rows: pd.DataFrame, network: str) -> None:
         "deletion": ("Deletion: lower is better", "mean probability"),
         "insertion": ("Insertion: higher is better", "mean probability"),
     }
-    with figure(FIGURES / f"explanations_{network}.png", ncols=len(panels), figsize=(3.1 * len(panels), 3.8)) as (
-        drawing,
-        axes,
-    ):
-        for ax, (measure, (title, label)) in zip(axes, panels.items(), strict=True):
+    layout = {"nrows": 2, "ncols": 3, "sharey": True, "figsize": (11.5, 6.8)}
+    with figure(FIGURES / f"explanations_{network}.png", **layout) as (drawing, axes):
+        for ax, (measure, (title, label)) in zip(axes.flat, panels.items(), strict=True):
             these = rows[(rows["measure"] == measure) & (rows["network"] == network)]
             for place, (column, name) in enumerate((("value", "trained"), ("random", "random weights"))):
                 values = these[[column, f"{column}_low", f"{column}_high"]].astype(float)
                 errors = [values[column] - values[f"{column}_low"], values[f"{column}_high"] - values[column]]
                 at = np.arange(len(these)) + (place - 0.5) * 0.3
                 ax.errorbar(values[column], at, xerr=errors, fmt="o", color=COLOURS[place], label=name)
-            ax.set_yticks(range(len(these)), these["method"] if ax is axes[0] else [""] * len(these))
-            ax.invert_yaxis()
+            ax.set_yticks(range(len(these)), these["method"])
             ax.set(title=title, xlabel=label)
         drawing.suptitle(f"Where heat maps of {network} are hot, by method, with 95% intervals")
-        for ax, everywhere in zip(axes, (1, 0), strict=False):  # of heat that is the same everywhere
+        axes[0, 0].invert_yaxis()
+        for ax, everywhere in zip(axes.flat, (1, 0), strict=False):  # of heat that is the same everywhere
             ax.axvline(everywhere, color=GREY, lw=1, ls=":")
-        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-
-
-def clip_sheet() -> None:
-    """What CLIP's similarity to the scene's own caption, and to another's, rests on."""
-    maps = safetensors.numpy.load(CLIP_HEAT_MAPS.read_bytes())
-    images = sorted({name.split("/")[0] for name in maps})
-    columns = [name.split("/", 1)[1] for name in sorted(maps) if name.startswith("0/") and name.count("/") == 2]
-    size = (1.25 * (1 + len(columns)), 1.55 * max(len(images), 1))
-    layout = {"nrows": max(len(images), 1), "ncols": 1 + len(columns), "squeeze": False}
-    with figure(FIGURES / "clip_heat_maps.png", figsize=size, **layout) as (drawing, axes):
-        if not images:
-            drawing.suptitle("where things are is not known of this pool's images", fontsize=9)
-        for ax in axes.flat:
-            ax.axis("off")
-        for row, image in zip(axes, images, strict=False):
-            row[0].imshow(maps[f"{image}/pixels"])
-            caption = textwrap.fill(bytes(maps[f"{image}/caption"]).decode(), 26)
-            row[0].set_title(caption, fontsize=5, loc="left", fontweight="normal")
-            for ax, name in zip(row[1:], columns, strict=True):
-                ax.imshow(maps[f"{image}/{name}"], cmap=SEQUENTIAL, vmin=0)
-                if image == images[0]:
-                    ax.set_title(name.replace("/", "\n"), fontsize=6, loc="center")
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def read_outs(rows: pd.DataFrame) -> None:
-    """R2 of each count by layer."""
+    """R² of each count by layer."""
     sets, layers = list(dict.fromkeys(rows["images_of"])), list(dict.fromkeys(rows["layer"]))
     with figure(FIGURES / "readout.png", ncols=len(sets), figsize=(5 * len(sets), 4.2), sharey=True) as (drawing, axes):
         for ax, images_of in zip(axes, sets, strict=True):
-            for colour, target in zip(COLOURS, dict.fromkeys(rows["target"]), strict=False):
+            for target in dict.fromkeys(rows["target"]):
+                colour = COLOURS_OF.get(target) or {"difference": COLOURS[2]}.get(target, COLOURS[3])
                 for state, style in (("trained", "-"), ("random", "--")):
                     these = rows[
                         (rows["images_of"] == images_of) & (rows["target"] == target) & (rows["weights"] == state)
@@ -270,15 +201,17 @@ def read_outs(rows: pd.DataFrame) -> None:
             ax.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
             ax.set(title=f"Images of {images_of.removesuffix(' density')}", ylim=(-0.3, 1.02))
         axes[0].set_title("Images of the network's own density")
-        axes[0].set_ylabel("R2 of held-out images")
+        axes[0].set_ylabel("R² of held-out images")
         drawing.suptitle("How well numbers of shapes are read out of each layer, linearly")
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def units(found: pd.DataFrame, ablated: pd.DataFrame) -> None:
     """The units ranked first for one count and against the other, and what decisions become without them."""
-    with figure(FIGURES / "units.png", ncols=2, figsize=(9.5, 4.2)) as (_, axes):
-        for colour, (kind, rows) in zip(COLOURS, found.groupby("follows", sort=False), strict=False):
+    with figure(FIGURES / "units.png", ncols=2, figsize=(9.5, 4.5)) as (drawing, axes):
+        drawing.suptitle("Units that follow one count, and decisions without them")
+        for kind, rows in found.groupby("follows", sort=False):
+            colour = COLOURS_OF[kind]
             chosen = rows[["r_squares", "r_circles"]].astype(float)
             axes[0].plot(chosen["r_squares"], chosen["r_circles"], "o", color=colour, label=f"ranked for {kind}s")
             without = ablated[ablated["follows"] == kind]
@@ -292,7 +225,9 @@ def units(found: pd.DataFrame, ablated: pd.DataFrame) -> None:
         limits = {"xlim": (-1.03, 1.03), "ylim": (-1.03, 1.03)}
         axes[0].set(title="Units, on images that did not rank them", **limits)
         axes[0].set(xlabel="correlation with squares, circles held", ylabel="correlation with circles, squares held")
-        axes[1].set(title="Decisions without units", xlabel="units held at their mean", ylabel="decisions changed")
+        axes[1].set(
+            title="Decisions without units", xlabel="units held at their mean", ylabel="share of decisions changed"
+        )
         axes[1].set_xscale("log", base=2)
         for ax in axes:
             ax.legend()
@@ -304,11 +239,10 @@ def shifts(rows: pd.DataFrame) -> None:
     titles = {"rolled": "Rolled: nothing is lost", "cut": "Cut: what leaves is gone"}
     titles |= {"turned": "Turned, both ways", "zoomed": "Enlarged and reduced"}
     units = {"turned": "degrees", "zoomed": "percent"}
-    with figure(FIGURES / "shifts.png", ncols=len(ways), figsize=(4.2 * len(ways), 3.9), sharey=True) as (
-        drawing,
-        axes,
-    ):
-        for ax, way in zip(axes, ways, strict=True):
+    lines = -(-len(ways) // 2)
+    layout = {"nrows": lines, "ncols": 2, "figsize": (10.5, 3.6 * lines + 0.7), "sharey": True, "squeeze": False}
+    with figure(FIGURES / "shifts.png", **layout) as (drawing, axes):
+        for ax, way in zip(axes.flat, ways, strict=False):
             for colour, (padding, these) in zip(
                 COLOURS, rows[rows["way"] == way].groupby("padding", sort=False), strict=False
             ):
@@ -318,9 +252,12 @@ def shifts(rows: pd.DataFrame) -> None:
             pixels = {"color": "#000000", "ls": ":", "label": "pixels, of another scene's distance"}
             band(ax, of_scene["shift"], of_scene, "pixels_apart", pixels)
             ax.set(title=titles[way], xlabel=units.get(way, "pixels moved by"))
-        axes[0].set(ylabel="share changed: decisions, and scenes")
-        drawing.suptitle("Decisions that change when the scene is moved, turned or enlarged")
-        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("share changed")
+        for ax in axes.flat[len(ways) :]:
+            ax.axis("off")
+        drawing.suptitle("Share of decisions, and of scenes, that change when the scene is moved, turned or enlarged")
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
 def main() -> str:

@@ -58,7 +58,8 @@ def sheet_of_patterns(patterns: list[str]) -> None:
     """Fig. 2: the maps that should be drawn, and the images that they are drawn from."""
     tests = np.load(IMAGES / "test.npy")
     columns = max(len(patterns), len(tests))
-    with figure(PLOTS / "patterns.png", nrows=2, ncols=columns, figsize=(1.9 * columns, 4.2)) as (_, axes):
+    with figure(PLOTS / "patterns.png", nrows=2, ncols=columns, figsize=(1.9 * columns, 4.5)) as (drawing, axes):
+        drawing.suptitle("Above: the maps that should be drawn. Below: the test images", fontsize=11)
         for ax in axes.flat:
             ax.axis("off")
         for ax, name in zip(axes[0], patterns, strict=False):
@@ -151,7 +152,7 @@ def sheet_of_kernels(
             row[0].text(
                 -0.12, 0.5, network, rotation=90, va="center", ha="right", transform=row[0].transAxes, fontsize=8
             )
-        drawing.suptitle(f"{name}, {NAMES[name]}", fontsize=10)
+        drawing.suptitle(f"What is drawn of {name}, {NAMES[name]}, by kernel size and by padding", fontsize=11)
 
 
 def titled(network: str, drawn: np.ndarray, name: str) -> str:
@@ -195,7 +196,7 @@ def layers(out: Path, rows: pd.DataFrame, patterns: list[str]) -> None:
     """What each layer alone tells, trained and random."""
     alone = rows[(rows["inputs"] != ALL) & rows["network"].str.endswith("-zeros")]
     backbones = list(dict.fromkeys(alone["network"].str.split("/").str[0]))
-    size = (3.1 * max(len(backbones), 1), 3.6)
+    size = (3.1 * max(len(backbones), 1), 4.4)
     layout = {"ncols": max(len(backbones), 1), "figsize": size, "sharey": True, "squeeze": False}
     with figure(out / "layers.png", **layout) as (drawing, axes):
         for ax, backbone in zip(axes[0], backbones, strict=False):

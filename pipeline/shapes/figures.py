@@ -92,7 +92,7 @@ def margin_curves(margins: pd.DataFrame, folder: Path = PLOTS) -> None:
     """Fig. 3: accuracy by margin for three networks, and below it what they answer."""
     networks = sorted({nearest(margins["network"].unique().tolist(), wanted) for wanted in SHOWN})
     options = {"nrows": 2, "ncols": len(networks), "sharex": True, "sharey": True, "squeeze": False}
-    with figure(folder / "margins.png", figsize=(3.6 * len(networks), 6), **options) as (drawing, axes):
+    with figure(folder / "margins.png", figsize=(3.6 * len(networks), 6.3), **options) as (drawing, axes):
         drawing.suptitle("Accuracy and answers by margin, mean of runs, with 95% intervals", fontsize=11)
         for column, network in enumerate(networks):
             for row, name in enumerate(("accuracy", "circle")):
@@ -111,7 +111,7 @@ def margin_curves(margins: pd.DataFrame, folder: Path = PLOTS) -> None:
             axes[1, column].set_xlabel("circles - squares")
         axes[0, 0].set_ylabel("accuracy")
         axes[1, 0].set_ylabel("fraction answered 'circle'")
-        axes[0, 0].legend()
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame, folder: Path = PLOTS) -> None:
@@ -121,7 +121,7 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame, folder: Pa
     rows = -(-len(networks) // columns)
     options = {"nrows": rows, "ncols": columns, "sharex": True, "sharey": True, "squeeze": False}
     fine = np.linspace(margins["margin"].min(), margins["margin"].max(), 200)
-    with figure(folder / "psychometric.png", figsize=(3.4 * columns, 2.6 * rows + 0.4), **options) as (drawing, axes):
+    with figure(folder / "psychometric.png", figsize=(3.4 * columns, 2.6 * rows + 0.9), **options) as (drawing, axes):
         for ax in axes.flat[len(networks) :]:
             ax.axis("off")
         for ax, network in zip(axes.flat, networks, strict=False):
@@ -138,9 +138,11 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame, folder: Pa
             ax.axhline(0.5, color="#888888", lw=1, ls=":")
             ax.axvline(0, color="#888888", lw=1, ls=":")
             ax.set(title=observer(network), ylim=(-0.02, 1.02))
-        axes[0, 0].legend()
+        for column in range(columns):
+            axes[(len(networks) - 1 - column) // columns, column].set_xlabel("circles - squares")
+            axes[(len(networks) - 1 - column) // columns, column].tick_params(labelbottom=True)
         drawing.suptitle("Answers by margin, and the function fitted to each training run", fontsize=11)
-        drawing.supxlabel("circles - squares", fontsize=10)
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         drawing.supylabel("fraction answered 'circle'", fontsize=10)
 
 
@@ -156,7 +158,10 @@ def bias_by_density(margins: pd.DataFrame, bias: pd.DataFrame, folder: Path = PL
     tested = margins["margin"].min(), margins["margin"].max()
     limit = max(8.0, 1.15 * bias["pse"].astype(float).abs().max(skipna=True))
     options = {"ncols": len(groups), "sharex": True, "sharey": True, "squeeze": False}
-    with figure(folder / "bias.png", figsize=(3.6 * len(groups), 3.6), **options) as (_, axes):
+    with figure(folder / "bias.png", figsize=(3.6 * len(groups), 3.9), **options) as (drawing, axes):
+        drawing.suptitle(
+            "Where the boundary lies, by training density: 95% intervals, and each run as a point", fontsize=11
+        )
         for ax, colour, (density, rows) in zip(axes.flat, COLOURS, groups, strict=False):
             ax.axhspan(*tested, color="#888888", alpha=0.15, lw=0, label="margins tested")
             known = rows.dropna(subset=["pse"])

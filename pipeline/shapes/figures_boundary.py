@@ -59,5 +59,7 @@ def draw(paths: pd.DataFrame) -> None:
             ax.yaxis.set_major_formatter(PercentFormatter(1))
         first.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
         first.margins(x=0.15)
-        drawing.supxlabel("epoch", fontsize=10)
-        drawing.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        for ax in axes[-1]:
+            ax.set_xlabel("epoch")
+        drawing.suptitle("Where the boundary lies after every epoch: each run thin, their mean thick", fontsize=11)
+        drawing.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=3)
