@@ -12,7 +12,9 @@ only         the unit follows this class and none of the other five
 more_by      one such shape adds more to the activity than one of the other kind in the same class of sides
 
 A level holds for all units and classes of a network at once: the largest |t| that 95% of permutations of the images
-against their numbers stay below (Westfall and Young 1993). Beside the training runs stands a network with random weights.
+against their numbers stay below (Westfall and Young 1993). Beside the training runs stands one with random weights.
+
+It reads what `dvc repro` has drawn and trained, and writes report/filters.json, filter_units.json and filters.png.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from pipeline import training
 from pipeline.figures import COLOURS, figure
 from pipeline.localize.network import as_input, resnet18
-from pipeline.localize.paths import METRICS, PLOTS, margin_name, network_of, run_name, test_name
+from pipeline.localize.paths import margin_name, network_of, run_name, test_name
 from pipeline.localize.scenes import CIRCLE, KINDS, Shapes, load
 from pipeline.params import Params, load_params
 from pipeline.shards import item_rng
@@ -39,7 +41,7 @@ SIZES = ("small", "middle", "large")
 CLASSES = list(product(KINDS, SIZES))
 PERMUTATIONS, TOGETHER = 500, 20
 LEVEL = 0.95
-TABLE, UNITS, FIGURE = PLOTS / "filters.json", PLOTS / "filter_units.json", PLOTS / "filters.png"
+TABLE, UNITS, FIGURE = (Path("report") / name for name in ("filters.json", "filter_units.json", "filters.png"))
 
 
 def sides_between(square_side: tuple[float, float], circle_radius: tuple[float, float]) -> np.ndarray:
@@ -202,7 +204,6 @@ def main() -> str:
                 kind, size = CLASSES[place]
                 partial = t[place, unit] / np.hypot(t[place, unit], np.sqrt(regression.free))
                 units.append(about | {"unit": int(unit), "kind": kind, "size": size, "correlation": float(partial)})
-    write_json(TABLE, rows)
     write_json(UNITS, units)
 
     def mean(**of: str) -> dict[str, float]:
@@ -220,7 +221,7 @@ def main() -> str:
         for state in ("trained", "random")
     }
     found = {"images": len(pixels), "networks": len(params.localize.runs), "sides": bounds.tolist(), **summary}
-    write_json(METRICS / "filters.json", found)
+    write_json(TABLE, found | {"shares": rows})
     draw(rows)
     return f"{len(rows)} shares, {len(units)} units that follow one class only,"
 
