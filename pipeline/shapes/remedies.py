@@ -18,6 +18,12 @@ antialiased           maps are blurred before they are thinned out (Zhang, 2019)
 circular_padding      maps are padded with their other end, not with zeros
 all_densities         as many images, of all densities in equal parts
 regression            two numbers out, squares and circles over the density; squared error; the larger is the answer
+momentum_0.02         of batch normalisation's running statistics, in place of PyTorch's 0.1: the mean of more batches
+momentum_0.5          the mean of hardly more than the last two batches; no weight differs, as with 0.02
+third_of_the_rate     the scale's learning rate by three
+thrice_the_rate       the scale's learning rate times three
+half_the_batch        half as many images a batch as the scale says, so twice the steps
+twice_the_batch       twice as many, so half the steps
 """
 
 from __future__ import annotations
@@ -67,6 +73,8 @@ class Recipe:
     regression: bool = False
     averaged: bool = False
     statistics_anew: bool = False
+    rate: float = 1  # times training.learning_rate
+    batch: float = 1  # times training.batch_size
 
 
 def small_margins(images: Images, number: int, rng: np.random.Generator) -> np.ndarray:
@@ -95,6 +103,14 @@ def group_normalised(network: nn.Module) -> nn.Module:
             parent, _, child = name.rpartition(".")
             channels = module.num_features
             setattr(network.get_submodule(parent), child, nn.GroupNorm(channels // CHANNELS, channels))
+    return network
+
+
+def with_momentum(network: nn.Module, momentum: float) -> nn.Module:
+    """The weight of the newest batch in every batch normalisation's running statistics, 0..1, is `momentum`."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
     return network
 
 
@@ -134,6 +150,12 @@ RECIPES = {
     "circular_padding": Recipe(change=partial(pad_with, mode="circular")),
     "all_densities": Recipe(choose=every_density, all_densities=True),
     "regression": Recipe(regression=True),
+    "momentum_0.02": Recipe(change=partial(with_momentum, momentum=0.02)),
+    "momentum_0.5": Recipe(change=partial(with_momentum, momentum=0.5)),
+    "third_of_the_rate": Recipe(rate=1 / 3),
+    "thrice_the_rate": Recipe(rate=3),
+    "half_the_batch": Recipe(batch=1 / 2),
+    "twice_the_batch": Recipe(batch=2),
 }
 
 
@@ -160,8 +182,13 @@ def train(
     """
     recipe, device = RECIPES[name], training.device()
     settings = params.at_scale.shapes.training
-    if recipe.schedule:
-        settings = settings.model_copy(update={"schedule": recipe.schedule})
+    settings = settings.model_copy(
+        update={
+            "schedule": recipe.schedule or settings.schedule,
+            "learning_rate": settings.learning_rate * recipe.rate,
+            "batch_size": round(settings.batch_size * recipe.batch),
+        }
+    )
     # as in pipeline/shapes/train.py, so that runs begin alike
     purpose = f"shapes/train/M{density}-run{run}"
     training.configure(params.seed, purpose, params.threads)

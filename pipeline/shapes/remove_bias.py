@@ -3,10 +3,15 @@
     python -m pipeline.shapes.remove_bias --runs 3 --jobs 2
     python -m pipeline.claims.record --name shapes-remedies --files report/remedies.json:remedies.json
 
+    python -m pipeline.shapes.remove_bias --only momentum_0.02 --onto results/laptop/shapes-remedies/remedies.json
+
 It reads the images that `dvc repro` has drawn. A training that is done is not done again: a later `--runs 5` adds two
-of each recipe, and a killed command continues. Of each recipe and measure: the mean over runs with Student's interval,
-and the difference to the paper's training run by run, with the paired t-test's p, adjusted for all recipes (Holm), and
-an interval that holds for all recipes at once (Bonferroni).
+of each recipe, and a killed command continues. With `--onto`, recipes in that table are not trained again either: their
+measures, run by run, stand there; use it with the same settings and on the same kind of machine.
+
+Of each recipe and measure: the mean over runs with Student's interval, and the difference to the paper's training run
+by run, with the paired t-test's p, adjusted for all recipes (Holm), and an interval that holds for all recipes at
+once (Bonferroni).
 
 bias            how far the share of 'circle' lies from one half, over margin sets with as many to either side of 0
 pse             distance of the point of subjective equality from 0, in shapes; undefined where answers do not rise
@@ -17,6 +22,7 @@ others          mean accuracy on the test sets of all other densities
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +38,7 @@ from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.shapes.answers import rates_over_runs
 from pipeline.shapes.paths import margin_name, split_name
-from pipeline.shapes.remedies import BASELINE, differing, kept
+from pipeline.shapes.remedies import BASELINE, RECIPES, differing, kept
 from pipeline.shapes.statements import circle_bias
 from pipeline.stage import UserError, run, write_json
 from pipeline.statistics.intervals import over_networks, over_runs
@@ -127,10 +133,32 @@ def draw(found: dict[str, dict]) -> None:
         axes[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
 
 
-def main(runs: int = 3, jobs: int = 2, density: int = 50, only: str = "") -> str:
+def on_record(path: str, density: int, runs: int) -> dict[str, pd.DataFrame]:
+    """`measure` of every recipe of a table that was written before; none where no path is given.
+
+    Raises UserError where the table is not there, or is of another density or another number of runs.
+    """
+    if not path:
+        return {}
+    if not Path(path).exists():
+        raise UserError(f"--onto {path}: not there; name a table that this command wrote, or leave --onto out")
+    found = json.loads(Path(path).read_text())
+    if (found["density"], found["runs"]) != (density, runs):
+        raise UserError(
+            f"--onto {path}: of density {found['density']} and {found['runs']} runs, but --density {density} and "
+            f"--runs {runs} are asked for; ask for the same"
+        )
+    return {
+        name: pd.DataFrame({of: cells[of]["by_run"] for of in MEASURES}, dtype=float)
+        for name, cells in found["recipes"].items()
+    }
+
+
+def main(runs: int = 3, jobs: int = 2, density: int = 50, only: str = "", onto: str = "") -> str:
     """Train what is missing, and write report/remedies.json and .png.
 
     only: recipes, with commas between; all where it is empty. The paper's training is always among them.
+    onto: a table of such a command; its recipes join those that are trained here.
 
     Raises:
         UserError: fewer than two runs; a density that has no network; no such recipe; images that are not drawn.
@@ -143,7 +171,9 @@ def main(runs: int = 3, jobs: int = 2, density: int = 50, only: str = "") -> str
     names = differing(params)
     if unknown := set(filter(None, only.split(","))) - set(names):
         raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(names)}")
+    before = on_record(onto, density, runs)
     names = [name for name in names if not only or name in (BASELINE, *only.split(","))]
+    names = [name for name in names if name not in before]
     wanted = [(name, number) for number, name in product(range(runs), names)]  # a whole run of each first
 
     def trained(name: str, number: int) -> bool:
@@ -152,18 +182,19 @@ def main(runs: int = 3, jobs: int = 2, density: int = 50, only: str = "") -> str
         return subprocess.run([sys.executable, "-m", "pipeline.shapes.remedies", *arguments]).returncode == 0
 
     with ThreadPoolExecutor(jobs) as pool:
-        done = list(pool.map(trained, *zip(*wanted, strict=True)))
+        done = list(pool.map(lambda of: trained(*of), wanted))
     if not all(done):
         left = ", ".join(
             f"{name} in run {number}" for (name, number), well in zip(wanted, done, strict=True) if not well
         )
         raise UserError(f"{left}: failed, as said above; once that is mended, run it again")
     files = {name: [kept(name, density, number, params) for number in range(runs)] for name in names}
-    found = compare({name: measure(read_predictions(of), density, params) for name, of in files.items()})
+    measured = before | {name: measure(read_predictions(of), density, params) for name, of in files.items()}
+    found = compare({name: measured[name] for name in RECIPES if name in measured})
     write_json(TABLE, {"density": density, "runs": runs, "recipes": found})
     draw(found)
-    return f"{len(names)} recipes in {runs} runs each, in {TABLE},"
+    return f"{len(found)} recipes in {runs} runs each, in {TABLE},"
 
 
 if __name__ == "__main__":
-    run(main, runs=int, jobs=int, density=int, only=str)
+    run(main, runs=int, jobs=int, density=int, only=str, onto=str)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import assert_one_line_error, run_killed
+from conftest import REPOSITORY, assert_one_line_error, run_killed
 from scipy.stats import ttest_rel
 from torch import nn
 
@@ -28,7 +29,9 @@ from pipeline.shapes.remedies import (
     differing,
     group_normalised,
     small_margins,
+    with_momentum,
 )
+from pipeline.stage import UserError
 from pipeline.statistics.tests import holm
 
 
@@ -150,6 +153,34 @@ def test_measures_and_differences_by_hand(workspace):
     assert found["regression"]["bias"]["difference"]["mean"] == 0
     assert "difference" not in found["as_trained"]["bias"]
     assert found["antialiased"]["pse"]["difference"] is None
+
+
+def test_recipes_of_a_recorded_table_join_those_trained_here(workspace):
+    """What is in the table already comes out as it went in, run by run; what is compared grows by one."""
+    recorded = REPOSITORY / "results/laptop/shapes-remedies/remedies.json"
+    before = remove_bias.on_record(str(recorded), 50, 3)
+    table = json.loads(recorded.read_text())["recipes"]
+    again = remove_bias.compare(before)
+    assert list(again) == list(table)
+    for name, of in product(table, remove_bias.MEASURES):
+        np.testing.assert_allclose(again[name][of]["by_run"], np.array(table[name][of]["by_run"], dtype=float))
+        if table[name][of].get("difference"):
+            new, old = again[name][of]["difference"], table[name][of]["difference"]
+            assert [new[key] for key in ("mean", "low_all")] == pytest.approx([old["mean"], old["low_all"]], abs=1e-3)
+    assert remove_bias.on_record("", 50, 3) == {}
+    with pytest.raises(UserError, match="of density 50 and 3 runs, but --density 50 and --runs 4"):
+        remove_bias.on_record(str(recorded), 50, 4)
+    with pytest.raises(UserError, match="not there"):
+        remove_bias.on_record("nowhere.json", 50, 3)
+
+
+def test_momentum_is_that_of_every_running_mean():
+    network = with_momentum(build_network(), 0.5)
+    norm = network.bn1.train()
+    norm(torch.full((2, 64, 2, 2), 8.0))
+    norm(torch.full((2, 64, 2, 2), 4.0))
+    assert norm.running_mean.tolist() == [4.0] * 64  # (0 + 8) / 2, then (4 + 4) / 2
+    assert {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {0.5}
 
 
 SETTINGS = {"shapes.margin_densities": [10], "shapes.margins": [-4, -2, 2, 4]}
