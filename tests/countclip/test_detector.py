@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import copy_params, stage_command, stage_environment
+from conftest import copy_params, run_stages
 from PIL import Image
 from ultralytics.nn.tasks import DetectionModel
 
@@ -50,8 +49,7 @@ def test_training_twice_gives_the_same_bytes(tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         copy_params(tmp_path / name, **{"scales.smoke.countclip.detector_scenes": 48})
-        command = stage_command("countclip.train_detector")
-        subprocess.run(command, cwd=tmp_path / name, env=stage_environment(), check=True, capture_output=True)
+        run_stages(tmp_path / name, ("countclip.train_detector",))
         contents.append((tmp_path / name / "models/countclip/detector.safetensors").read_bytes())
     assert contents[0] == contents[1]
     assert np.frombuffer(contents[0], np.uint8).std() > 1
