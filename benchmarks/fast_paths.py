@@ -13,6 +13,7 @@ tiny_maps        on maps of 2 x 2, against torch's convolution; regress is such 
 channels_last    and tiny_maps, against plain PyTorch: NCHW
 _over_memory     the fused optimiser's step, against that of the same optimiser without
 batch of 128     in prediction, against other sizes
+large images     predicted a few at a time by weights cast once, against all at once by a network that casts them
 all layers       VGG16's five layers in one pass over a batch, against a pass for each layer and image
 cells together   PosENet's position networks as one convolution, against one network after another
 short captions   small-clip on captions as long as they are, in batches, against whole contexts
@@ -52,7 +53,7 @@ from pipeline.localize.scenes import Scenes, parse
 from pipeline.params import load_params
 from pipeline.posenet import backbones
 from pipeline.posenet.network import ALL, grid
-from pipeline.shapes.network import build_network, majority_targets, predict_logits
+from pipeline.shapes.network import as_input, build_network, majority_targets, predict_logits
 from pipeline.shapes.params import ARCHITECTURE
 from pipeline.shapes.scenes import render
 from pipeline.shapes.train import update
@@ -122,6 +123,13 @@ def classify(
         optimizer, _ = training.build_optimizer(network.parameters(), STUDIES.shapes.training, 1000)
         return lambda: update(network, optimizer, pixels, targets, precision), images
     return training.autocast(precision, CPU)(lambda: predict_logits(network, pixels, batch)), images
+
+
+def answer_large(images: int, precision: str, ours: bool) -> Side:
+    """ResNet-18 on images of 256 x 256, as `scale: paper` has them."""
+    network, (pixels, _, _) = build_network(ARCHITECTURE).eval(), draw(images, 256)
+    plain = torch.inference_mode()(lambda: network(as_input(pixels)).float())
+    return training.autocast(precision, CPU)(lambda: predict_logits(network, pixels) if ours else plain()), images
 
 
 def count(what: str, counter: str, precision: str, change: Callable = lambda network: network) -> Side:
@@ -268,6 +276,8 @@ def in_either_precision(precision: str) -> Iterator[Row]:
         name = f"resnet18, {SIZE} px, not {batch}"
         plain = partial(classify, "predict", "resnet18", max(batch, 128), SIZE, precision, batch=batch)
         yield Row("batch of 128", "predict", name, precision, ours, plain)
+    ours, plain = (partial(answer_large, 32, precision, ours=ours) for ours in (True, False))
+    yield Row("large images", "predict", "resnet18, 256 px, 32", precision, ours, plain)
     name, plain = f"vgg16, {STUDIES.posenet.image_size} px, 16", partial(extract, 2, precision, ours=False)
     yield Row("all layers", "predict", name, precision, partial(extract, 16, precision), plain)
 
