@@ -87,11 +87,10 @@ class Regression:
     """
 
     def __init__(self, design: np.ndarray) -> None:
-        columns = np.column_stack(
-            [np.ones(len(design)), design[:, design.any(axis=0)]]
-        )  # a kind may have no other sides
+        there = design.any(axis=0)  # a kind may have no other sides
+        columns = np.column_stack([np.ones(len(design)), design[:, there]])
         self.free = len(columns) - columns.shape[1]
-        if self.free < 1 or np.linalg.matrix_rank(columns) < columns.shape[1] or columns.shape[1] < 1 + len(CLASSES):
+        if self.free < 1 or np.linalg.matrix_rank(columns) < columns.shape[1] or not there[: len(CLASSES)].all():
             raise UserError(
                 f"{len(design)} images of one density: too few to tell classes of shapes apart; raise "
                 f"scales.*.shapes.images or margin_images"
@@ -156,10 +155,8 @@ def images(params: Params, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(rows: list[dict]) -> None:
     """A column a class of sides; above, units that follow a class; below, units that tell kinds apart."""
-    layers, labels = (
-        list(NODES.values()),
-        {"follows": "units that follow them", "more_by": "units that one adds more to"},
-    )
+    layers = list(NODES.values())
+    labels = {"follows": "units that follow them", "more_by": "units that one adds more to"}
     with figure(FIGURE, nrows=2, ncols=len(SIZES), sharex=True, sharey=True, figsize=(10.5, 6)) as (drawing, axes):
         for (line, of), (column, size) in product(enumerate(labels), enumerate(SIZES)):
             ax = axes[line, column]
