@@ -3,16 +3,16 @@
     python -m pipeline.localize.filters
 
 A unit is a channel, and its activity the mean of its map. Shapes are classed by kind and by side, a circle's being that
-of the square of its area: three classes of equal width over the sides that both kinds have. Both are drawn uniformly,
-so circles and squares of a class have the same areas on average. Activity is regressed on the numbers of all classes
-at once, those beyond the common sides included.
+of the square of its area: three classes of equal width over the sides that both kinds have. Sides and radii are drawn
+uniformly, so circles and squares of a class have the same areas on average. Activity is regressed on the numbers of
+all classes at once, those beyond the common sides included.
 
 follows      the number of this class tells of the activity, all others held
 only         the unit follows this class and none of the other five
 more_by      one such shape adds more to the activity than one of the other kind in the same class of sides
 
-A level holds for all units and classes of a network at once: the largest |t| that 95% of permutations of the images
-against their numbers stay below (Westfall and Young 1993). Beside the training runs stands one with random weights.
+A level holds for all units and classes of a network at once: in 95% of permutations of the images against their
+numbers, no |t| is above it (Westfall and Young 1993). Beside the training runs stands one with random weights.
 
 It reads what `dvc repro` has drawn and trained, and writes report/filters.json, filter_units.json and filters.png.
 """
