@@ -41,7 +41,7 @@ class UserError(Exception):
 def run(main: Callable[..., str], **arguments: type) -> None:
     """Run a stage from the command line; `arguments` are its options, by name and type.
 
-    An option is required unless `main` has a default for it.
+    An option is required unless `main` has a default for it. `--help` shows the module's docstring as it is written.
 
     `main` returns what it made ('2,000 images'), which is printed with the time it took. A
     UserError or an OSError becomes one line on standard error and exit status 1.
@@ -49,7 +49,9 @@ def run(main: Callable[..., str], **arguments: type) -> None:
     module = sys.modules[main.__module__]
     assert module.__spec__, "run stages as 'python -m pipeline.<study>.<stage>'"
     name = module.__spec__.name
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=module.__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for argument, kind in arguments.items():
         default = inspect.signature(main).parameters[argument].default
         parser.add_argument(f"--{argument}", type=kind, default=default, required=default is inspect.Parameter.empty)
@@ -70,11 +72,14 @@ def one_line_errors(label: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {label}: {' '.join(str(error).splitlines())}")
+        said = str(error)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         advice = ADVICE.get(error.errno or 0)
-        sys.exit(f"error: {label}: {where}{error.strerror or error}" + (f"; {advice}" if advice else ""))
+        said = f"{where}{error.strerror or error}" + (f"; {advice}" if advice else "")
+    else:
+        return
+    sys.exit(f"error: {label}: {' '.join(line.strip() for line in said.splitlines())}")
 
 
 def _keep_cost(label: str, command: str, seconds: float) -> None:

@@ -123,11 +123,13 @@ def run_killed(module: str, *arguments: object, wait_for: str, moments: random.R
     """Start a stage in the current folder; SIGKILL it at a random moment after a file of that pattern appears."""
     environment = stage_environment(CHECKPOINT_SECONDS="0")
     process = preloaded.start_stage(module, *arguments, cwd=Path.cwd(), environment=environment)
-    while not list(Path().rglob(wait_for)) and process.is_alive():
-        time.sleep(0.002)
-    time.sleep(moments.uniform(0, spread))
-    process.kill()
-    process.join()
+    try:
+        while not list(Path().rglob(wait_for)) and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, spread))
+    finally:  # whatever happens: else pytest would wait at its end until the stage has ended
+        process.kill()
+        process.join()
     assert process.exitcode == -signal.SIGKILL, "the stage ended before it could be killed"
 
 

@@ -10,9 +10,28 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import assert_one_line_error
+from conftest import REPOSITORY, assert_one_line_error
 
-from pipeline.stage import replacing, write_bytes, write_json
+from pipeline.stage import UserError, one_line_errors, replacing, write_bytes, write_json
+
+
+def test_help_has_the_lines_of_the_docstring(tmp_path, run_stage):
+    result = run_stage("shapes.remove_bias", "--help", COLUMNS="80")
+    assert result.returncode == 0, result.stderr
+    lines = (REPOSITORY / "pipeline/shapes/remove_bias.py").read_text().split('"""')[1].strip().splitlines()
+    assert "    python -m pipeline.shapes.remove_bias --runs 3 --jobs 2" in lines
+    assert "\n".join(lines) in result.stdout
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UserError("a table of\n  two lines"), OSError("a table of\n  two lines"), OSError(9999, "a table of\ntwo lines")],
+    ids=["mistake", "library's", "system's"],
+)
+def test_an_error_of_several_lines_is_one(error):
+    with pytest.raises(SystemExit) as ended, one_line_errors("study.stage --run 1"):
+        raise error
+    assert ended.value.code == "error: study.stage --run 1: a table of two lines"
 
 
 def test_json_has_null_for_what_is_undefined(tmp_path):

@@ -120,10 +120,10 @@ def pictures(documents: dict[str, Document]) -> dict[str, list[Picture]]:
 
 
 def fitting(found: list[Path], limit: int = ALL_FIGURES) -> dict[Path, tuple[tuple[int, int], str]]:
-    """Size and data URI of each, in the first of SIZES in which all have `limit` characters or less together.
+    """Size and data URI of each, in the first of the sizes tried in which all have `limit` characters or less together.
 
-    The smallest size comes first: sizes that should be too large by it are not tried, which saves half of the time. Of
-    the smallest it is taken what there is, however much.
+    The smallest size is encoded first. Larger ones, the largest first, are tried where they should fit by its length
+    and SIZES; that saves half of the time. If none fits, the smallest is taken, however long.
     """
 
     def encode(wide: int, other: int, quality: int, _: float) -> tuple[dict[Path, Path], int]:
@@ -131,23 +131,25 @@ def fitting(found: list[Path], limit: int = ALL_FIGURES) -> dict[Path, tuple[tup
         return encoded, sum(len(_uri(kept.read_bytes())) for kept in encoded.values())
 
     smallest, length = encode(*SIZES[-1])
-    chosen = smallest
+    chosen, used = smallest, {*smallest.values()}
     for size in SIZES[:-1]:
         if length * size[-1] <= limit:
             encoded, taken = encode(*size)
+            used.update(encoded.values())  # of one that does not fit too: the next report tries it again
             if taken <= limit:
                 chosen = encoded
                 break
-    for path in {*KEPT.glob("*.webp")} - {*smallest.values(), *chosen.values()}:
-        path.unlink()
+    for path in {*KEPT.glob("*.webp")} - used:
+        path.unlink(missing_ok=True)
     return {path: (_size(kept), _uri(kept.read_bytes())) for path, kept in chosen.items()}
 
 
 def _webp(path: Path, wide: int, other: int, quality: int) -> Path:
-    """Where the figure lies in that size. It is encoded where it has changed since the last report."""
+    """Where the figure lies in that size. It is encoded where it, or how it is encoded, has changed."""
     content = path.read_bytes()
-    made_of = f"{wide} {other} {quality} {PIL.__version__} {hashlib.sha256(content).hexdigest()}"
-    kept = KEPT / f"{hashlib.sha256(made_of.encode()).hexdigest()}.webp"
+    made_of = [f"{wide} {other} {quality} {PIL.__version__}".encode(), Path(__file__).read_bytes(), content]
+    digests = [hashlib.sha256(part).digest() for part in made_of]
+    kept = KEPT / f"{hashlib.sha256(b''.join(digests)).hexdigest()}.webp"
     if not kept.exists():
         write_bytes(kept, _smaller(content, wide, other, quality))
     return kept

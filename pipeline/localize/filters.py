@@ -3,16 +3,16 @@
     python -m pipeline.localize.filters
 
 A unit is a channel, and its activity the mean of its map. Shapes are classed by kind and by side, a circle's being that
-of the square of its area: three classes of equal width over the sides that both kinds have. Both are drawn uniformly,
-so circles and squares of a class have the same areas on average. Activity is regressed on the numbers of all classes
-at once, those beyond the common sides included.
+of the square of its area: three classes of equal width over the sides that both kinds have. Sides and radii are drawn
+uniformly, so circles and squares of a class have the same areas on average. Activity is regressed on the numbers of
+all classes at once, those beyond the common sides included.
 
 follows      the number of this class tells of the activity, all others held
 only         the unit follows this class and none of the other five
 more_by      one such shape adds more to the activity than one of the other kind in the same class of sides
 
-A level holds for all units and classes of a network at once: the largest |t| that 95% of permutations of the images
-against their numbers stay below (Westfall and Young 1993). Beside the training runs stands one with random weights.
+A level holds for all units and classes of a network at once: in 95% of permutations of the images against their
+numbers, no |t| is above it (Westfall and Young 1993). Beside the training runs stands one with random weights.
 
 It reads what `dvc repro` has drawn and trained, and writes report/filters.json, filter_units.json and filters.png.
 """
@@ -87,11 +87,10 @@ class Regression:
     """
 
     def __init__(self, design: np.ndarray) -> None:
-        columns = np.column_stack(
-            [np.ones(len(design)), design[:, design.any(axis=0)]]
-        )  # a kind may have no other sides
+        there = design.any(axis=0)  # a kind may have no other sides
+        columns = np.column_stack([np.ones(len(design)), design[:, there]])
         self.free = len(columns) - columns.shape[1]
-        if self.free < 1 or np.linalg.matrix_rank(columns) < columns.shape[1] or columns.shape[1] < 1 + len(CLASSES):
+        if self.free < 1 or np.linalg.matrix_rank(columns) < columns.shape[1] or not there[: len(CLASSES)].all():
             raise UserError(
                 f"{len(design)} images of one density: too few to tell classes of shapes apart; raise "
                 f"scales.*.shapes.images or margin_images"
@@ -156,10 +155,8 @@ def images(params: Params, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(rows: list[dict]) -> None:
     """A column a class of sides; above, units that follow a class; below, units that tell kinds apart."""
-    layers, labels = (
-        list(NODES.values()),
-        {"follows": "units that follow them", "more_by": "units that one adds more to"},
-    )
+    layers = list(NODES.values())
+    labels = {"follows": "units that follow them", "more_by": "units that one adds more to"}
     with figure(FIGURE, nrows=2, ncols=len(SIZES), sharex=True, sharey=True, figsize=(10.5, 6)) as (drawing, axes):
         for (line, of), (column, size) in product(enumerate(labels), enumerate(SIZES)):
             ax = axes[line, column]

@@ -136,22 +136,32 @@ def draw(found: dict[str, dict]) -> None:
 def on_record(path: str, density: int, runs: int) -> dict[str, pd.DataFrame]:
     """`measure` of every recipe of a table that was written before; none where no path is given.
 
-    Raises UserError where the table is not there, or is of another density or another number of runs.
+    Raises UserError where the table is not there, is none of this command, has a recipe that there is no more, or is
+    of another density or another number of runs.
     """
     if not path:
         return {}
     if not Path(path).exists():
         raise UserError(f"--onto {path}: not there; name a table that this command wrote, or leave --onto out")
-    found = json.loads(Path(path).read_text())
-    if (found["density"], found["runs"]) != (density, runs):
+    try:
+        found = json.loads(Path(path).read_text())
+        its_density, its_runs = found["density"], found["runs"]
+        measured = {
+            name: pd.DataFrame({of: cells[of]["by_run"] for of in MEASURES}, dtype=float)
+            for name, cells in found["recipes"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"--onto {path}: not a table that this command wrote; name one, or leave --onto out") from None
+    if (its_density, its_runs) != (density, runs):
         raise UserError(
-            f"--onto {path}: of density {found['density']} and {found['runs']} runs, but --density {density} and "
-            f"--runs {runs} are asked for; ask for the same"
+            f"--onto {path}: of density {its_density} and {its_runs} runs, but --density {density} and --runs {runs} "
+            f"are asked for; ask for the same"
         )
-    return {
-        name: pd.DataFrame({of: cells[of]["by_run"] for of in MEASURES}, dtype=float)
-        for name, cells in found["recipes"].items()
-    }
+    if unknown := [name for name in measured if name not in RECIPES]:
+        raise UserError(
+            f"--onto {path}: has {', '.join(unknown)}; allowed are {', '.join(RECIPES)}; take the others out of a copy"
+        )
+    return measured
 
 
 def main(runs: int = 3, jobs: int = 2, density: int = 50, only: str = "", onto: str = "") -> str:
@@ -161,7 +171,8 @@ def main(runs: int = 3, jobs: int = 2, density: int = 50, only: str = "", onto: 
     onto: a table of such a command; its recipes join those that are trained here.
 
     Raises:
-        UserError: fewer than two runs; a density that has no network; no such recipe; images that are not drawn.
+        UserError: fewer than two runs; a density that has no network; no such recipe; images that are not drawn; or as
+            `on_record` does.
     """
     params = load_params()
     if runs < 2:

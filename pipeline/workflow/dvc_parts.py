@@ -32,7 +32,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import LOADERS, dumps_yaml, load_yaml, loads_yaml
+from dvc.utils.serialize import LOADERS, dumps_yaml, load_yaml, parse_yaml
 
 from pipeline.stage import UserError, write_bytes
 
@@ -43,6 +43,7 @@ STATUS_OF_INTERRUPTED = 252  # DVC's exit status
 HEAD = "schema: '2.0'\nstages:\n"  # of dvc.lock
 ENTRY = re.compile(r"^  (?! )(.+):$", re.MULTILINE)  # a stage's name
 ANCHOR = re.compile(r": [&*]id\d+$|^ *- [&*]id\d+$", re.MULTILINE)  # what holds beyond one entry
+OUTSIDE = re.compile(r"^\S", re.MULTILINE)  # a line of no entry: a mark of a conflict, or another section
 
 
 def command(*arguments: str) -> list[str]:
@@ -126,7 +127,7 @@ class Entries(Mapping):
 
     def __getitem__(self, name: str) -> dict:
         if name not in self.parsed:
-            (self.parsed[name],) = loads_yaml(self.texts[name]).values()
+            (self.parsed[name],) = parse_yaml(self.texts[name], LOCK).values()
         return self.parsed[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -150,9 +151,10 @@ class FastLock(Lockfile):
 
     def _entries(self) -> Entries | None:
         text = LOCK.read_text() if Path(self.path).absolute() == LOCK.absolute() and LOCK.is_file() else ""
-        if not text.startswith(HEAD) or ANCHOR.search(text):
+        below = text.removeprefix(HEAD)
+        if below in ("", text) or ANCHOR.search(below) or OUTSIDE.search(below):
             return None
-        return Entries(text.removeprefix(HEAD))
+        return Entries(below)
 
     def _load(self, **kwargs: Any) -> tuple[Any, str]:
         entries = None if kwargs else self._entries()
@@ -177,7 +179,7 @@ class FastLock(Lockfile):
 
 
 @functools.cache
-def _read(path: str, _changed: int) -> Any:
+def _read(path: str, *_state: int) -> Any:
     return load_yaml(path)
 
 
@@ -185,7 +187,9 @@ def read_yaml(path: str, fs: Any = None, **options: Any) -> Any:
     """What DVC's reader gives; of a file on this machine, what it gave, until the file changes."""
     if options or (fs is not None and fs.protocol != "local") or not Path(path).is_file():
         return load_yaml(path, fs=fs, **options)
-    return _read(str(path), Path(path).stat().st_mtime_ns)
+    now = Path(path).stat()
+    # a copy may have its original's time of change, and two changes may have the same time
+    return _read(str(Path(path).absolute()), now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino)
 
 
 def quicken() -> None:

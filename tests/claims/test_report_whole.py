@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY
 from PIL import Image
 from recorded import report_of
 
+from pipeline.claims import pictures
 from pipeline.claims.pictures import behind, caption, fitting, read_words
 from pipeline.claims.schema import Claim, read_claims
 from pipeline.claims.stability import Machine, comparisons, differences, machines
@@ -137,6 +139,21 @@ def test_figures_are_made_smaller_until_they_fit(path, tmp_path, monkeypatch):
     large, small = fitting(found), fitting(found, limit=1)
     assert all(small[each][0][0] < large[each][0][0] for each in found if large[each][0][0] > 900)
     assert sum(len(uri) for _, uri in small.values()) < sum(len(uri) for _, uri in large.values())
+
+
+def test_a_size_that_turns_out_too_large_gives_way_to_the_next(tmp_path, monkeypatch):
+    """The last numbers promise that each size is hardly longer than the smallest; of noise it is several times."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pictures, "SIZES", ((200, 200, 70, 1.1), (100, 100, 70, 1.1), (50, 50, 70, 1)))
+    path = Path("noise.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (140, 200, 3), np.uint8)).save(path)
+    limit, widths = pictures.ALL_FIGURES, []
+    for _ in range(3):
+        (width, _), uri = fitting([path], limit)[path]
+        assert len(uri) <= limit
+        widths.append(width)
+        limit = len(uri) - 1
+    assert widths == [200, 100, 50]
 
 
 def test_only_figures_that_changed_are_encoded_anew(tmp_path, monkeypatch):

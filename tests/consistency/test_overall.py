@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from scipy.optimize import brentq
 from sklearn.metrics import cohen_kappa_score
 
+from pipeline.consistency import overall
 from pipeline.consistency.forest import forest
 from pipeline.consistency.overall import EFFECTS, GAP, combine, experiment_effects, together
 from pipeline.consistency.table import RECORDED, lines, main
@@ -130,8 +131,10 @@ def observers(rng: np.random.Generator, trials: int, copying: float) -> dict[str
     return answers
 
 
-def test_the_standard_error_is_that_of_leaving_out_one_image_person_or_network():
+@pytest.mark.parametrize("at_once", [overall.AT_ONCE, 7])  # 7: five parts, the last of two images
+def test_the_standard_error_is_that_of_leaving_out_one_image_person_or_network(monkeypatch, at_once):
     """Put together here from as many smaller experiments; pairs' kappas by scikit-learn, where all had all trials."""
+    monkeypatch.setattr(overall, "AT_ONCE", at_once)
     answers = observers(np.random.default_rng(1), 30, 0.6)
     trials = rows(answers)
     found = experiment_effects(trials, KINDS | {"x": "bagnet"}).set_index("effect")

@@ -72,3 +72,6 @@ def test_planted_units_are_found_and_noise_is_not(design):
 def test_too_few_images_are_refused_in_one_line(design):
     with pytest.raises(UserError, match="9 images of one density: too few"):
         filters.Regression(design[:9])
+    design[:, 2] = 0  # no large square: the columns after it must not take its place
+    with pytest.raises(UserError, match="300 images of one density: too few"):
+        filters.Regression(design)

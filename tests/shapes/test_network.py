@@ -86,7 +86,7 @@ def test_predictions_do_not_depend_on_batches_or_mode():
 
 
 def warmed(architecture: str = ARCHITECTURE) -> torch.nn.Module:
-    """A network whose batch normalisations have statistics and weights of their own, so that folding changes them."""
+    """A network whose batch normalisations have statistics and weights of their own."""
     torch.manual_seed(0)
     network = build_network(architecture)
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_large_images_are_answered_as_the_plain_network_answers_them(architectur
     torch.testing.assert_close(found, plain, atol=within, rtol=1e-4)
 
 
-def test_a_guest_answers_large_images_too():
+def test_a_guest_answers_large_images_itself():
     class Guest(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -148,8 +148,22 @@ def test_a_guest_answers_large_images_too():
             return torch.stack([self.weight * float(image.mean()) for image in x])
 
     guest, pixels = Guest(), images(9, 256)
-    assert for_large(guest) is guest
-    torch.testing.assert_close(predict_logits(guest, pixels)[:, 0], pixels.float().mean(dim=(1, 2)) / 255)
+    with training.autocast("bf16", torch.device("cpu")):
+        assert for_large(guest) is guest
+        torch.testing.assert_close(predict_logits(guest, pixels)[:, 0], pixels.float().mean(dim=(1, 2)) / 255)
+
+
+def test_only_under_autocast_large_images_are_asked_of_a_copy_with_weights_that_are_cast():
+    def precisions(network: torch.nn.Module) -> set[torch.dtype]:
+        return {m.weight.dtype for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))}
+
+    network = build_network().eval()
+    assert for_large(network) is network
+    with training.autocast("bf16", torch.device("cpu")):
+        copied = for_large(network)
+    assert precisions(copied) == {torch.bfloat16}
+    assert precisions(network) == {torch.float32}
+    assert not copied.training
 
 
 def test_weights_round_trip_and_other_architectures_are_refused(tmp_path):

@@ -155,8 +155,9 @@ def test_measures_and_differences_by_hand(workspace):
     assert found["antialiased"]["pse"]["difference"] is None
 
 
-def test_recipes_of_a_recorded_table_join_those_trained_here(workspace):
-    """What is in the table already comes out as it went in, run by run; what is compared grows by one."""
+def test_recipes_of_a_recorded_table_come_out_as_they_went_in(workspace):
+    """Run by run, and compared anew; what is no such table is named."""
+    workspace()
     recorded = REPOSITORY / "results/laptop/shapes-remedies/remedies.json"
     before = remove_bias.on_record(str(recorded), 50, 3)
     table = json.loads(recorded.read_text())["recipes"]
@@ -172,6 +173,14 @@ def test_recipes_of_a_recorded_table_join_those_trained_here(workspace):
         remove_bias.on_record(str(recorded), 50, 4)
     with pytest.raises(UserError, match="not there"):
         remove_bias.on_record("nowhere.json", 50, 3)
+    for content in ("", "[1, 2]", '{"density": 50}', '{"density": 50, "runs": 3, "recipes": {"regression": {}}}'):
+        Path("other.json").write_text(content)
+        with pytest.raises(UserError, match=r"--onto other\.json: not a table that this command wrote"):
+            remove_bias.on_record("other.json", 50, 3)
+    table["half_the_rate"] = table["regression"]
+    Path("other.json").write_text(json.dumps({"density": 50, "runs": 3, "recipes": table}))
+    with pytest.raises(UserError, match=r"--onto other\.json: has half_the_rate; allowed are as_trained, "):
+        remove_bias.on_record("other.json", 50, 3)
 
 
 def test_momentum_is_that_of_every_running_mean():

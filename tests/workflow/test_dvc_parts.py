@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,21 +91,48 @@ def test_entries_are_written_as_dvc_writes_them(repository):
         assert not dvc_parts.lock_is_readable(repo)
 
 
-def test_a_yaml_file_is_read_again_where_it_changed(repository):
-    def stages_changed() -> list[str]:
-        code = "from dvc.repo import Repo; from pipeline.workflow import dvc_parts; dvc_parts.quicken();"
-        code += (
-            "repo = Repo(); print(*repo.status()); from pathlib import Path; Path('params.yaml').write_text('n: 2');"
-        )
-        code += "print(*repo.status())"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()
+CHANGES = """
+from pathlib import Path
+from dvc.repo import Repo
+from pipeline.workflow import dvc_parts
+dvc_parts.quicken()
+repo = Repo()
+print(*repo.status())
+Path("params.yaml").write_text("n: 2")
+print(*repo.status())
+"""
 
+
+def test_a_yaml_file_is_read_again_where_it_changed(repository):
     Path("params.yaml").write_text("n: 1\nother: [1, 2]\n")
     with Path("dvc.yaml").open("a") as file:
         file.write("\n  counted:\n    cmd: echo > counted\n    outs: [counted]\n    params: [n]\n")
     dvc_parts.dvc("repro", "--quiet")
-    assert stages_changed() == ["", "counted"]
+    done = subprocess.run([sys.executable, "-c", CHANGES], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["", "counted"]
+
+
+def test_files_that_share_a_name_and_a_time_of_change_are_told_apart(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path)
+        Path(name).mkdir()
+        monkeypatch.chdir(name)
+        for content in (name, f"{name} again"):
+            Path("params.yaml").write_text(f"n: {content}\n")
+            os.utime("params.yaml", ns=(10**18, 10**18))  # as a copy that keeps its original's
+            assert dvc_parts.read_yaml("params.yaml") == {"n": content}
+            assert dvc_parts.read_yaml("params.yaml") is dvc_parts.read_yaml("params.yaml")  # read once
+
+
+def test_a_lock_with_marks_of_a_conflict_is_refused_and_left_alone(repository, monkeypatch):
+    dvc_parts.dvc("repro", "--quiet")
+    marked = Path("dvc.lock").read_text().replace("  b:\n", "<<<<<<< HEAD\n  b:\n", 1)
+    Path("dvc.lock").write_text(marked)
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("echo a >", "printf a >"))
+    monkeypatch.setattr(dvcfile, "Lockfile", dvc_parts.FastLock)
+    with pytest.raises(UserError, match=r"dvc\.lock"), dvc_parts.errors_in_a_line(), Repo() as repo:
+        repo.reproduce("a", single_item=True)
+    assert Path("dvc.lock").read_text() == marked
 
 
 SHARED = """  twice:
