@@ -2,10 +2,10 @@
 
 - CSV as modelvshuman has it: subj, session, trial, rt, object_response, category, condition, imagename.
 - CSV with who saw what and was right: observer, image, correct.
-- Parquet of this project (pipeline/predictions.py).
 
-A CSV file is in UTF-8, separated by commas. Its names of columns are in either case, and a column may have any of
-the names in NAMES. Columns beyond these are kept. Text columns are categorical, so that 10 million trials fit.
+pipeline/predictions.py reads this project's Parquet. A CSV file is in UTF-8, separated by commas. Its names of columns
+are in either case, and a column may have any of the names in NAMES. Columns beyond these are kept. Text columns are
+categorical, so that 10 million trials fit.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def networks_and_people(observers: Observers) -> tuple[np.ndarray, np.ndarray]:
 def closing(observers: Observers, kappa: np.ndarray, drawn: np.ndarray, times: np.ndarray) -> dict | None:
     """How much of the gap to people is closed from the least to the most accurate network.
 
-    The gap of a network is the mean kappa of two people less its own mean kappa with people; over networks, a line by
+    The gap of a network is the mean kappa of two people minus its own mean kappa with people; over networks, a line by
     least squares against ImageNet accuracy (top-5).
 
     Args:
@@ -42,7 +42,7 @@ def closing(observers: Observers, kappa: np.ndarray, drawn: np.ndarray, times: n
         times: [resamples, observers], how often each observer was drawn.
 
     Returns how many 'networks'; 'kappa_of_people'; 'accuracy_least', 'accuracy_most' and 'gap_least', 'gap_most' there,
-    on the line; 'closed' (1 less the latter over the former: 1 where no gap is left, below 0 where it widens) and
+    on the line; 'closed' (1 minus the latter over the former: 1 where no gap is left, below 0 where it widens) and
     'spearman' (of accuracy with kappa with people), both with '_low' and '_high', 95% over trials, networks and
     people. None where there are fewer than four networks or people.
     """

@@ -25,7 +25,7 @@ GAP = "gap closed"
 EFFECTS = [PEOPLE, CROSSED, f"{PEOPLE} minus {CROSSED}", f"{NETWORK} - {NETWORK} minus {PEOPLE}"]
 LEAST = 3  # of a group, for a statement about its pairs: two observers make one pair
 Z = norm.ppf(0.975)
-AT_ONCE = 20_000  # images that are left out in turn, held in memory at once
+AT_ONCE = 2_000_000  # pairs of observers, of images left out in turn, held in memory at once
 
 
 def experiment_effects(trials: pd.DataFrame, group: dict[str, str], gap: dict | None = None) -> pd.DataFrame:
@@ -90,9 +90,11 @@ class _Condition:
         return _excess(self.agreed, self.common, self.right.sum(axis=1), self.had.sum(axis=1))
 
     def excess_without_each(self) -> Iterator[np.ndarray]:
-        """The same without each image, [2, images, observers, observers], of AT_ONCE images at a time."""
-        for start in range(0, self.had.shape[1], AT_ONCE):
-            right, wrong, had = (of[:, start : start + AT_ONCE].T for of in (self.right, self.wrong, self.had))
+        """The same without each image, [2, images, observers, observers], some images at a time."""
+        number, images = self.had.shape
+        step = max(1, AT_ONCE // number**2)
+        for start in range(0, images, step):
+            right, wrong, had = (of[:, start : start + step].T for of in (self.right, self.wrong, self.had))
             agreed = self.agreed - (right[:, :, None] * right[:, None, :] + wrong[:, :, None] * wrong[:, None, :])
             common = self.common - had[:, :, None] * had[:, None, :]
             yield _excess(agreed, common, self.right.sum(axis=1) - right, self.had.sum(axis=1) - had)

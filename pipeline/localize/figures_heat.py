@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 
 from pipeline.figures import SEQUENTIAL, figure
 from pipeline.localize.paths import CLIP_HEAT_MAPS, HEAT_MAPS, PLOTS
+from pipeline.localize.scenes import KINDS
 
 FIGURES = PLOTS / "figures"
 CELL, LINE = 1.3, 1.12  # inches: a column's width, a row's height
-KINDS = ("square", "circle")
 
 
 def heat(ax: Axes, energy: np.ndarray, image: np.ndarray | None = None) -> None:
@@ -24,11 +24,11 @@ def heat(ax: Axes, energy: np.ndarray, image: np.ndarray | None = None) -> None:
         ax.contour(image, [127], colors="w", linewidths=0.4)
 
 
-def blocks(path: Path, maps: dict[str, np.ndarray], scenes: list[dict], states: list[str], title: str) -> None:
-    """A block of rows a scene and in it a row a state; a column a method.
+def blocks(path: Path, maps: list[str], scenes: list[dict], states: list[str], title: str) -> None:
+    """Each scene has a block of rows, and each state a row in it; each method has a column.
 
-    maps: '<state>/<method>' of every map -> anything, for the methods; scenes: 'image' [h, w] or [h, w, 3], 'caption',
-    'heat', which gives the map of '<state>/<method>', and 'outline', an image [h, w] or None.
+    maps: '<state>/<method>' of every map. scenes: each has 'image' [h, w] or [h, w, 3]; 'caption'; 'heat', which gives
+    the map of '<state>/<method>'; and 'outline', an image [h, w] or None.
     """
     methods = list(dict.fromkeys(name.split("/", 1)[1] for name in maps))
     rows = max(len(scenes) * len(states), 1)
@@ -59,8 +59,8 @@ def heat_sheet(density: int) -> None:
     maps = safetensors.numpy.load(HEAT_MAPS.read_bytes())
     pixels, chosen = maps[f"{density}/pixels"], maps[f"{density}/chosen"]
     states = ["trained", "random"]
-    shown = {name.split("/", 1)[1]: name for name in sorted(maps) if name.split("/")[1] in states}
-    shown = {name: key for name, key in shown.items() if f"{density}/{name}" in maps}
+    of_density = [name.split("/", 1)[1] for name in sorted(maps) if name.startswith(f"{density}/")]
+    shown = [name for name in of_density if name.split("/")[0] in states]
     scenes = [
         {
             "image": image,
@@ -100,7 +100,7 @@ def clip_sheet() -> None:
     """What CLIP's similarity to the scene's own caption, and to another's, rests on."""
     maps = safetensors.numpy.load(CLIP_HEAT_MAPS.read_bytes())
     images = sorted({name.split("/")[0] for name in maps})
-    shown = {name.split("/", 1)[1]: name for name in sorted(maps) if name.startswith("0/") and name.count("/") == 2}
+    shown = [name.split("/", 1)[1] for name in sorted(maps) if name.startswith("0/") and name.count("/") == 2]
     scenes = [
         {
             "image": maps[f"{image}/pixels"],

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from pipeline import training
-from pipeline.figures import COLOURS, figure
+from pipeline.figures import figure
+from pipeline.localize.figures import COLOURS_OF
 from pipeline.localize.network import as_input, resnet18
 from pipeline.localize.paths import margin_name, network_of, run_name, test_name
 from pipeline.localize.scenes import CIRCLE, KINDS, Shapes, load
@@ -156,17 +157,20 @@ def images(params: Params, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def draw(rows: list[dict]) -> None:
     """A column a class of sides; above, units that follow a class; below, units that tell kinds apart."""
     layers = list(NODES.values())
-    labels = {"follows": "units that follow them", "more_by": "units that one adds more to"}
+    labels = {
+        "follows": "units that follow them",
+        "more_by": "units to which one adds\nmore than one of the other kind",
+    }
     with figure(FIGURE, nrows=2, ncols=len(SIZES), sharex=True, sharey=True, figsize=(10.5, 6)) as (drawing, axes):
         for (line, of), (column, size) in product(enumerate(labels), enumerate(SIZES)):
             ax = axes[line, column]
-            for state, (kind, colour) in product(("random", "trained"), zip(KINDS, COLOURS[1::-1], strict=True)):
+            for state, kind in product(("random", "trained"), KINDS):
                 chosen = [r for r in rows if (r["weights"], r["kind"], r["size"]) == (state, kind, size)]
                 values = np.array([[r[of] for r in chosen if r["layer"] == layer] for layer in layers])
-                look = {"color": colour, "ls": "-" if state == "trained" else ":"}
+                look = {"color": COLOURS_OF[kind], "ls": "-" if state == "trained" else ":"}
                 ax.plot(layers, values.mean(axis=1), label=f"{kind}s, {state} weights", **look)
                 if state == "trained":
-                    ax.plot(layers, values, "o", color=colour, alpha=0.5)
+                    ax.plot(layers, values, "o", color=COLOURS_OF[kind], alpha=0.5)
             ax.set(ylim=(-0.03, 1.03))
             if line == 0:
                 ax.set_title(f"{size} shapes")

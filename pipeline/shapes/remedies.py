@@ -20,7 +20,7 @@ all_densities         as many images, of all densities in equal parts
 regression            two numbers out, squares and circles over the density; squared error; the larger is the answer
 momentum_0.02         of batch normalisation's running statistics, in place of PyTorch's 0.1: the mean of more batches
 momentum_0.5          the mean of hardly more than the last two batches; no weight differs, as with 0.02
-third_of_the_rate     the scale's learning rate by three
+third_of_the_rate     a third of the scale's learning rate
 thrice_the_rate       the scale's learning rate times three
 half_the_batch        half as many images a batch as the scale says, so twice the steps
 twice_the_batch       twice as many, so half the steps

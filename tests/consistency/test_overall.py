@@ -131,7 +131,7 @@ def observers(rng: np.random.Generator, trials: int, copying: float) -> dict[str
     return answers
 
 
-@pytest.mark.parametrize("at_once", [overall.AT_ONCE, 7])  # 7: five parts, the last of two images
+@pytest.mark.parametrize("at_once", [overall.AT_ONCE, 7 * 7**2])  # of seven observers: 7, 7, 7, 7 and 2 images
 def test_the_standard_error_is_that_of_leaving_out_one_image_person_or_network(monkeypatch, at_once):
     """Put together here from as many smaller experiments; pairs' kappas by scikit-learn, where all had all trials."""
     monkeypatch.setattr(overall, "AT_ONCE", at_once)
