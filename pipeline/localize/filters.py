@@ -158,8 +158,8 @@ def draw(rows: list[dict]) -> None:
     """A column a class of sides; above, units that follow a class; below, units that tell kinds apart."""
     layers = list(NODES.values())
     labels = {
-        "follows": "units that follow them",
-        "more_by": "units to which one adds\nmore than one of the other kind",
+        "follows": "share of units that follow them",
+        "more_by": "share of units to which one\nadds more than one of the other kind",
     }
     with figure(FIGURE, nrows=2, ncols=len(SIZES), sharex=True, sharey=True, figsize=(10.5, 6)) as (drawing, axes):
         for (line, of), (column, size) in product(enumerate(labels), enumerate(SIZES)):
@@ -175,7 +175,7 @@ def draw(rows: list[dict]) -> None:
             if line == 0:
                 ax.set_title(f"{size} shapes")
         for ax, label in zip(axes[:, 0], labels.values(), strict=True):
-            ax.set_ylabel(f"share of {label}")
+            ax.set_ylabel(label)
         drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
