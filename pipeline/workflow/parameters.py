@@ -1,9 +1,10 @@
-"""docs/reference/parameters.md: every key of params.yaml, with its type, allowed values, value and comment.
+"""docs/reference/parameters.md: every key of params.yaml, with its type, allowed values, value and meaning.
 
     python -m pipeline.workflow.parameters                write the page
     python -m pipeline.workflow.parameters --check yes    exit status 1 if the page is not what the schema gives
 
-Types and allowed values come from the schema (pipeline/params.py), values and comments from params.yaml.
+Types and allowed values come from the schema (pipeline/params.py), values from params.yaml. Meanings are those of
+pipeline/workflow/meanings.py; a key that it does not have, as one of a new study, has params.yaml's comment.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from pydantic import AfterValidator, BaseModel
 from pipeline.params import PATH, Params, read_yaml
 from pipeline.section import distinct
 from pipeline.stage import UserError, run, write_bytes
+from pipeline.workflow.meanings import meaning
 
 PAGE = Path("docs/reference/parameters.md")
 SIDES = {"scales": ("smoke", "laptop", "paper"), "sources": ("generated", "published")}  # a column each
 HEAD = """# What can be turned: params.yaml
 
 Each key of [params.yaml](../../params.yaml), with what it may be and what it is. This page is written by
-`python -m pipeline.workflow.parameters` from the schema and the file.
+`python -m pipeline.workflow.parameters` from the schema, the file and `pipeline/workflow/meanings.py`.
 
 Change a key for one experiment with `dvc exp run -S key=value`. Change it for good in the file.
 `python -m pipeline.params` checks the file. A key that is misspelt, or a value that is not allowed, is an error. The
@@ -38,73 +40,6 @@ INTRODUCTIONS = {
     "input is one that [sources.yaml](../../sources.yaml) lists.",
 }
 TITLES = {"": "For all studies", "scales": "scales: how much", "sources": "sources: which inputs"}
-# Of keys for which params.yaml has no comment: by the path without scale or source, or by its last two parts, or one.
-MEANINGS = {
-    "seed": "where all random numbers start",
-    "scene.canvas": "side of an image",
-    "scene.circle_share_sd": "standard deviation of that share",
-    "shapes.margin_densities": "densities of the margin sets",
-    "predictions": "files or folders of predictions",
-    "conditions": "only conditions whose name begins so",
-    "categories": "answers that its CSV files may give",
-    "observers": "columns that describe an observer",
-    "compare": "pairs by what both observers are, or by what they differ in",
-    "distance": "column of numbers: does kappa fall with the distance in it?",
-    "watch": "pairs of observers to be reported by name",
-    "posenet.patterns": "patterns that are read: gradients across, down and from the middle; stripes",
-    "localize.counters": "networks that count on purpose",
-    "sgd.momentum": "of gradient descent",
-    "sgd.learning_rate": "of gradient descent, as in the original authors' code",
-    "sgd.tenth_after": "epoch after which the learning rate is a tenth",
-    "shapes.resolution": "side of an image in pixels",
-    "readings.margin_images": "after every epoch: images of each margin set that are answered",
-    "readings.statistics_images": "after every epoch: training images to estimate batch normalisation's statistics on",
-    "countclip.resolution": "side of a generated scene in pixels",
-    "countclip.pool_images": "pairs of image and caption in the pool",
-    "countclip.pool_shards": "files that the pool is stored in",
-    "countclip.detector_scenes": "scenes to train the detector of generated things on",
-    "countclip.detector_epochs": "passes over them",
-    "countclip.detector_tests": "scenes to test it on",
-    "countclip.filter_by": "who counts the things of a generated scene: the detector, or the drawing itself",
-    "countclip.benchmark_per_number": "scenes of each number in the benchmark",
-    "countclip.zero_shot_images": "scenes to be named: is what CLIP knew before kept?",
-    "pretraining.scenes": "scenes that our own CLIP is pre-trained on",
-    "pretraining.steps": "batches of pre-training",
-    "training.counting_pairs": "counting pairs in a batch",
-    "training.held_out": "share of the counting pairs kept back, to choose an epoch without the test set",
-    "training.eps": "of Adam",
-    "posenet.image_size": "side of an image in pixels",
-    "posenet.images": "images to train on, at most",
-    "posenet.held_out": "images to test on",
-    "posenet.runs": "training runs of every cell",
-    "localize.stride": "pixels between places of the finest map",
-    "localize.width": "channels of the base network's first layer",
-    "localize.mask_size": "side of a mask in pixels",
-    "localize.held_out": "training images kept back to choose thresholds",
-    "localize.test_images": "test images of each density",
-    "localize.explained_images": "images that heat maps are made for",
-    "localize.lime_samples": "altered images for each map of LIME",
-    "localize.probe_images": "images for the probe",
-    "localize.shift_images": "images that are moved, turned and enlarged",
-    "pool": "pairs of image and caption",
-    "detector.path": "the detector's weights; null: our own",
-    "detector.sha256": "hash that the file must have",
-    "detector.image_size": "side of what the detector sees, in pixels; null: the scene's own",
-    "clip.name": "the CLIP model",
-    "clip.weights": "its weights; null: ours, or random ones",
-    "epochs": "passes over the training images",
-    "batch_size": "images in a batch",
-    "learning_rate": "the highest, where a schedule changes it",
-    "optimizer": "how weights are changed",
-    "betas": "of Adam",
-    "weight_decay": "of the optimiser",
-    "schedule": "of the learning rate",
-    "precision": "arithmetic of training",
-    "training.ssd.images": "images to train on",
-    "training.regress.images": "images to train on",
-    "training.faster_rcnn.images": "images to train on",
-    "training.segment.images": "images to train on",
-}
 
 
 def comments(text: str) -> dict[str, str]:
@@ -229,20 +164,6 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _said(said: Mapping[str, str], name: str) -> str:
-    """The comment on a key; else what MEANINGS has."""
-    parts = name.split(".")
-    return said.get(name) or next(
-        (MEANINGS[".".join(parts[at:])] for at in range(len(parts)) if ".".join(parts[at:]) in MEANINGS), ""
-    )
-
-
-def _said_of_sides(said: Mapping[str, str], key: str, name: str) -> str:
-    """Of a key below `scales` the first comment; below `sources`, where each may be another input, all of them."""
-    found = list(dict.fromkeys(said[one] for side in SIDES[name] if (one := f"{name}.{side}.{key}") in said))
-    return " | ".join(found if name == "sources" else found[:1]) or _said(said, key)
-
-
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -272,14 +193,15 @@ def page(content: Mapping[str, Any], text: str) -> str:
         for key in keys:
             words = next(side[key][0] for side in each if key in side)
             values = [f"`{shown(side[key][1])}`" if key in side else "" for side in each]
-            rows.append((f"`{key}`", words, *values, _said_of_sides(said, key, name)))
+            in_file = [f"{name}.{side}.{key}" for side in sides]  # where params.yaml has it
+            rows.append((f"`{key}`", words, *values, meaning(f"{name}.{key}", said, *in_file)))
         parts.append(_section(name, rows, ("key", "allowed", *sides, "meaning")))
     return "\n".join(parts)
 
 
 def _row(leaf: tuple[str, str, Any], said: Mapping[str, str]) -> tuple[str, ...]:
     path, words, value = leaf
-    return f"`{path}`", words, f"`{shown(value)}`", _said(said, path)
+    return f"`{path}`", words, f"`{shown(value)}`", meaning(path, said)
 
 
 def _section(name: str, rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:

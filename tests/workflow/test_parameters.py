@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pydantic import Field, TypeAdapter
 from pipeline.section import Densities, Probability, Section
 from pipeline.stage import UserError
 from pipeline.workflow import parameters
+from pipeline.workflow.meanings import MEANINGS, meaning
 
 
 def test_the_page_is_current(monkeypatch):
@@ -28,11 +30,36 @@ def test_a_changed_value_is_written(tmp_path, monkeypatch):
     parameters.main()
     text = parameters.PAGE.read_text()
     assert (
-        "| `lambda` | one of `one`, `norm`, `modal`, `log`, `log_once` | `modal` | weight of CountCLIP's counting loss"
+        "| `lambda` | one of `one`, `norm`, `modal`, `log`, `log_once` | `modal` | How the weight of CountCLIP's"
         in text
     )
     assert "| `shapes.resolution` | integer, at least 16 and at most 4096 | `32` | `64` | `512` |" in text
     assert parameters.main(check="yes")
+
+
+def test_every_key_has_a_meaning_in_a_sentence():
+    rows = [line for line in (REPOSITORY / parameters.PAGE).read_text().splitlines() if line.startswith("| `")]
+    said = [row.replace("\\|", "").rsplit(" | ", 1)[1].removesuffix(" |") for row in rows]
+    assert [row for row, words in zip(rows, said, strict=True) if not words.endswith(".") or words[:1].islower()] == []
+
+
+def test_each_meaning_is_of_a_key():
+    """One whose key was renamed or taken away would say nothing, or what is no longer so."""
+    keys = [line.split("`")[1] for line in (REPOSITORY / parameters.PAGE).read_text().splitlines() if "| `" in line]
+    of = {next((pattern for pattern in MEANINGS if fnmatchcase(key, pattern)), "") for key in keys}
+    of |= {
+        next((pattern for pattern in MEANINGS if fnmatchcase(f"{side}.{key}", pattern)), "")
+        for key in keys
+        for side in parameters.SIDES
+    }
+    assert set(MEANINGS) - of == set()
+
+
+def test_a_key_without_a_meaning_has_its_comment():
+    comments = {"coins.tosses": "tosses of a coin", "scales.laptop.coins.people": "who toss"}
+    assert meaning("coins.tosses", comments) == "tosses of a coin"
+    assert meaning("scales.coins.people", comments, "scales.laptop.coins.people") == "who toss"
+    assert meaning("coins.others", comments) == ""
 
 
 def test_every_key_has_a_line():
