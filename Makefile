@@ -16,7 +16,7 @@ export DVC_NO_ANALYTICS := 1
 JOBS ?= auto
 RAY ?=
 
-.PHONY: repro test lint lock fetch review docs help
+.PHONY: repro test lock fetch review docs help
 repro: $(STAMP)
 	@python -m pipeline.params
 	@python -m pipeline.workflow.mend
