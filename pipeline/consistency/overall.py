@@ -91,8 +91,8 @@ class _Condition:
 
     def excess_without_each(self) -> Iterator[np.ndarray]:
         """The same without each image, [2, images, observers, observers], some images at a time."""
-        number, images = self.had.shape
-        step = max(1, AT_ONCE // number**2)
+        observers, images = self.had.shape  # there may be no observers
+        step = max(1, AT_ONCE // max(1, observers**2))
         for start in range(0, images, step):
             right, wrong, had = (of[:, start : start + step].T for of in (self.right, self.wrong, self.had))
             agreed = self.agreed - (right[:, :, None] * right[:, None, :] + wrong[:, :, None] * wrong[:, None, :])
