@@ -125,11 +125,11 @@ def classify(
     return training.autocast(precision, CPU)(lambda: predict_logits(network, pixels, batch)), images
 
 
-def answer_large(images: int, precision: str, ours: bool) -> Side:
-    """ResNet-18 on images of 256 x 256, as `scale: paper` has them."""
+def answer_at_once(images: int, precision: str) -> Side:
+    """ResNet-18 on images of 256 x 256, as `scale: paper` has them, in one batch."""
     network, (pixels, _, _) = build_network(ARCHITECTURE).eval(), draw(images, 256)
-    plain = torch.inference_mode()(lambda: network(as_input(pixels)).float())
-    return training.autocast(precision, CPU)(lambda: predict_logits(network, pixels) if ours else plain()), images
+    answer = torch.inference_mode()(lambda: network(as_input(pixels)).float())
+    return training.autocast(precision, CPU)(answer), images
 
 
 def count(what: str, counter: str, precision: str, change: Callable = lambda network: network) -> Side:
@@ -276,7 +276,7 @@ def in_either_precision(precision: str) -> Iterator[Row]:
         name = f"resnet18, {SIZE} px, not {batch}"
         plain = partial(classify, "predict", "resnet18", max(batch, 128), SIZE, precision, batch=batch)
         yield Row("batch of 128", "predict", name, precision, ours, plain)
-    ours, plain = (partial(answer_large, 32, precision, ours=ours) for ours in (True, False))
+    ours, plain = partial(classify, "predict", ARCHITECTURE, 32, 256, precision), partial(answer_at_once, 32, precision)
     yield Row("large images", "predict", "resnet18, 256 px, 32", precision, ours, plain)
     name, plain = f"vgg16, {STUDIES.posenet.image_size} px, 16", partial(extract, 2, precision, ours=False)
     yield Row("all layers", "predict", name, precision, partial(extract, 16, precision), plain)
