@@ -3,7 +3,7 @@
     python -m pipeline.shapes.remove_bias --runs 3 --jobs 2
     python -m pipeline.claims.record --name shapes-remedies --files report/remedies.json:remedies.json
 
-    python -m pipeline.shapes.remove_bias --only momentum_0.02 --onto results/laptop/shapes-remedies/remedies.json
+    python -m pipeline.shapes.remove_bias --runs 3 --only half_the_batch --onto report/remedies.json
 
 It reads the images that `dvc repro` has drawn. A training that is done is not done again: a later `--runs 5` adds two
 of each recipe, and a killed command continues. With `--onto`, recipes in that table are not trained again either: their
