@@ -43,7 +43,7 @@ class Stage:
 
 def outdated(repo: Repo, graph: nx.DiGraph) -> nx.DiGraph:
     """Of a graph of stages, those that have changed and all that depend on them."""
-    changed = set(repo.status()) & set(graph)
+    changed = dvc_parts.changed(repo, graph)
     return graph.subgraph(changed.union(*(nx.ancestors(graph, name) for name in changed)))
 
 

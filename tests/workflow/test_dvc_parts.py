@@ -7,11 +7,14 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import dpath
 import pytest
 from conftest import REPOSITORY
 from dvc import dvcfile
+from dvc.dependency import param
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.utils.serialize import dumps_yaml
@@ -122,6 +125,36 @@ def test_files_that_share_a_name_and_a_time_of_change_are_told_apart(tmp_path, m
             os.utime("params.yaml", ns=(10**18, 10**18))  # as a copy that keeps its original's
             assert dvc_parts.read_yaml("params.yaml") == {"n": content}
             assert dvc_parts.read_yaml("params.yaml") is dvc_parts.read_yaml("params.yaml")  # read once
+
+
+def below(section: dict, above: str = "") -> Iterator[str]:
+    """Every key of a section, and of the sections in it."""
+    for name, value in section.items():
+        yield f"{above}{name}"
+        if isinstance(value, dict):
+            yield from below(value, f"{above}{name}.")
+
+
+def test_a_key_is_found_as_dvc_finds_it():
+    """DVC must ask for keys where ours stands; on params.yaml, its own search gives the same."""
+    assert "dpath.get(config, key_path" in inspect.getsource(param.read_param_file), "dvc.dependency.param"
+    content = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
+    keys = [*below(content), "densities.1", "shapes.runs.0"]
+    assert len(keys) > 180
+    for key in keys:
+        assert dvc_parts.Keys.get(content, key, separator=".") == dpath.get(content, key, separator="."), key
+    for key in ("shapes.no_such_key", "no_such_key", "scale.deeper", "densities.99"):
+        with pytest.raises(KeyError):  # DVC takes it for a key that is missing
+            dvc_parts.Keys.get(content, key, separator=".")
+
+
+def test_what_changed_is_what_dvc_status_names(repository):
+    dvc_parts.dvc("repro", "--quiet")
+    Path("d").unlink()
+    Path("a").write_text("other")
+    with Repo() as repo:
+        assert dvc_parts.changed(repo, {*"abcd"}) == set(repo.status()) == {"a", "b", "d"}
+        assert dvc_parts.changed(repo, {"b", "c"}) == {"b"}
 
 
 def test_a_lock_with_marks_of_a_conflict_is_refused_and_left_alone(repository, monkeypatch):
