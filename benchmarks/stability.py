@@ -2,11 +2,12 @@
 
     python -m benchmarks.stability --seeds 1 2
     python -m benchmarks.stability --seeds 1 2 --beside xeon=FILE    # and the metrics/claims.json of another run
-    python -m pipeline.claims.record --name stability --files report/stability.json:stability.json
+    cp -r report/stability/* results/laptop/                         # to keep them for the report and the docs
 
 Each seed is the whole graph again, as an experiment (`seed-1`), several at a time; other images, other initial weights,
 other orders. Those that this commit has already are not run again. A verdict flips where one run has 'reproduced' and
-another 'not reproduced'; it differs, too, where one of them cannot judge. The table is also in report/stability.json.
+another 'not reproduced'; it differs, too, where one of them cannot judge. The table is also in
+report/stability/stability.json, and each seed's verdicts and numbers in report/stability/seed-1/claims.json.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from typing import Any
 from pipeline.claims.judge import METRICS, THIS_RUN
 from pipeline.claims.verdicts import CANNOT, NOT, REPRODUCED
 from pipeline.shapes.revisions import read
-from pipeline.stage import UserError, write_json
+from pipeline.stage import UserError, write_bytes, write_json
 from pipeline.workflow.experiments import Experiment, run_missing
 
-TABLE = Path("report/stability.json")
+FOLDER = Path("report/stability")
 SHORT = {REPRODUCED: "yes", NOT: "NO", CANNOT: "-"}
 
 
 def compare(runs: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """What differs between runs, each a verdict by claim ('document/claim').
 
-    Only claims that all runs have are compared. Returns how many these are, how many differ, how many flip, the share
-    that differs, and the verdicts of each that differs, by run.
+    Only claims that all runs have are compared. Returns how many these are, how many any run could judge, how many
+    differ, how many flip, the share that differs, and the verdicts of each that differs, by run.
 
     Raises:
         UserError: there is one run, or no claim that all have.
@@ -47,6 +48,7 @@ def compare(runs: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     return {
         "runs": list(runs),
         "claims": len(common),
+        "judged": sum(set(found.values()) != {CANNOT} for found in verdicts.values()),
         "differ": len(differing),
         "flip": len(flips),
         "share_that_differs": len(differing) / len(common),
@@ -72,7 +74,8 @@ def show(found: dict[str, Any]) -> str:
         cells = "  ".join(f"{SHORT[verdicts[run]]:<{len(run)}}" for run in found["runs"])
         lines.append(f"{claim:{widest}}  {cells}{'  flips' if claim in found['flipping'] else ''}")
     of = f"{found['differ']} of {found['claims']} verdicts differ ({found['share_that_differs']:.1%})"
-    return "\n".join([*lines, f"{of}, {found['flip']} flip between reproduced and not reproduced"])
+    lines.append(f"{of}, {found['flip']} flip between reproduced and not reproduced")
+    return "\n".join([*lines, f"{found['judged']} could be judged in any run"])
 
 
 def main() -> None:
@@ -86,15 +89,16 @@ def main() -> None:
         run_missing([Experiment(f"seed-{seed}", (f"seed={seed}",), "claims") for seed in options.seeds], options.jobs)
         for seed in options.seeds:
             name = f"seed-{seed}"
-            runs[name] = verdicts_in(read(str(METRICS), name), f"{METRICS} of {name}")
+            text = read(str(METRICS), name)
+            runs[name] = verdicts_in(text, f"{METRICS} of {name}")
+            write_bytes(FOLDER / name / METRICS.name, text.encode())
         for pair in options.beside:
             name, _, file = pair.partition("=")
             runs[name] = verdicts_in(Path(file).read_text(), file)
         found = compare(runs)
     except (UserError, OSError) as error:
         raise SystemExit(f"benchmarks.stability: error: {error}") from None
-    TABLE.parent.mkdir(exist_ok=True)
-    write_json(TABLE, found)
+    write_json(FOLDER / "stability.json", found)
     print(show(found))
 
 

@@ -56,9 +56,9 @@ class Words(Section):
 
 
 class AllWords(Section):
-    """page/words.yaml. machines: kinds of machine under results/<scale>/, in words."""
+    """page/words.yaml. runs: other seeds and kinds of machine under results/<scale>/, in words."""
 
-    machines: dict[str, str]
+    runs: dict[str, str]
     folders: dict[str, str]
     documents: dict[str, Words]
 

@@ -30,7 +30,7 @@ from pipeline.claims.pictures import pictures
 from pipeline.claims.record import commit, machine, read_stages, versions
 from pipeline.claims.schema import read_claims
 from pipeline.claims.shown import Sources, anchor, section, shown, totals
-from pipeline.claims.stability import comparisons, machines
+from pipeline.claims.stability import comparisons, other_runs
 from pipeline.params import PATH, load_params, read_yaml
 from pipeline.stage import UserError, run, write_bytes
 
@@ -101,7 +101,7 @@ def main() -> str:
     if wanted != {(row["document"], row["claim"]) for row in judged}:
         raise UserError(f"{TABLE}: is of another claims.yaml; 'dvc repro claims' makes it anew")
     recorded, found = recorded_runs(), totals(judged)
-    sources = Sources({run.name: run for run in recorded}, read_stages(), machines())
+    sources = Sources({run.name: run for run in recorded}, read_stages(), other_runs())
     figures = pictures({name: document for name, (document, _) in claims.items()})
     known: dict[str, Any] = {
         **found,
@@ -122,7 +122,7 @@ def main() -> str:
         "busy": busy(last_run(spent)),
         "critical_path": critical_path(last_run(spent)),
         "recorded": recorded,
-        "stability": comparisons(found["today"], sources.machines),
+        "stability": comparisons(found["today"], sources.other_runs),
     }
     filled = [(name, title, fill(known)) for name, title, fill in SECTIONS]
     page = template("page.html", {**known, "sections": [part for part in filled if part[2]]})

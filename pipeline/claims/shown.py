@@ -14,17 +14,17 @@ from pipeline.claims.evidence import Run
 from pipeline.claims.pictures import Picture, behind, hero, thumbnail, words_of
 from pipeline.claims.record import writer
 from pipeline.claims.schema import Claim, Document, Table, cell_name, rows
-from pipeline.claims.stability import Machine, elsewhere
+from pipeline.claims.stability import OtherRun, elsewhere
 from pipeline.claims.verdicts import CANNOT, VERDICTS
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where what stands behind a claim is found. stages: as in dvc.lock; machines: verdicts recorded on others."""
+    """Where what stands behind a claim is found. stages: as in dvc.lock; other_runs: their verdicts."""
 
     recorded: Mapping[str, Run] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    machines: list[Machine] = field(default_factory=list)
+    other_runs: list[OtherRun] = field(default_factory=list)
 
 
 def shown(value: Any, claim: Claim) -> str:
@@ -83,7 +83,7 @@ def statement(
         "compared": ours(first, claim, "compared_"),
         "published": "" if claim.published is None else str(claim.published),
     }
-    machines = elsewhere(f"{document}/{name}", sources.machines)
+    repeated = elsewhere(f"{document}/{name}", sources.other_runs)
     return {
         **first,
         **texts,
@@ -94,8 +94,8 @@ def statement(
         "commands": commands(first, claim, sources),
         "figures": behind(name, claim, figures),
         "others": [{**row, "ours": ours(row, claim)} for row in others],
-        "machines": machines,
-        "same_on": sum(verdict == first["verdict"] for _, verdict in machines),
+        "repeated": repeated,
+        "same_in": sum(verdict == first["verdict"] for _, verdict in repeated),
     }
 
 

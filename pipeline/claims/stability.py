@@ -1,4 +1,4 @@
-"""How stable verdicts are: today's beside those recorded on other kinds of machine."""
+"""How stable verdicts are: today's beside those recorded with other seeds and on other kinds of machine."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Verdicts = dict[str, str]  # of each claim, by '<document>/<claim>'
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Verdicts recorded on a kind of machine. name: in words; path: the file."""
+class OtherRun:
+    """Verdicts recorded with another seed, or on another kind of machine. name: in words; path: the file."""
 
     name: str
     path: Path
     verdicts: Verdicts
 
 
-def machines(folder: Path = RECORDED) -> list[Machine]:
-    """Those recorded as results/<scale>/<kind of machine>/claims.json. Raises UserError where one is none."""
-    found, names = [], read_words().machines
+def other_runs(folder: Path = RECORDED) -> list[OtherRun]:
+    """Those recorded as results/<scale>/<seed or kind of machine>/claims.json. Raises UserError where one is none."""
+    found, names = [], read_words().runs
     for path in sorted(folder.glob("*/*/claims.json")):
         try:
             verdicts = {name: row["verdict"] for name, row in json.loads(path.read_text())["claims"].items()}
@@ -36,15 +36,15 @@ def machines(folder: Path = RECORDED) -> list[Machine]:
             raise UserError(
                 f"{path}: no verdicts ('claims': name -> 'verdict'); 'dvc repro claims' writes them"
             ) from None
-        found.append(Machine(names.get(path.parent.name, path.parent.name), path, verdicts))
+        found.append(OtherRun(names.get(path.parent.name, path.parent.name), path, verdicts))
     return found
 
 
 def differences(one: Verdicts, other: Verdicts) -> dict[str, Any]:
-    """Two machines' verdicts on the claims that both have.
+    """Two runs' verdicts on the claims that both have.
 
     both: how many; differ: those with other verdicts, (claim, one's, other's); flips: how many of these are reproduced
-    on one and not reproduced on the other.
+    in one and not reproduced in the other.
     """
     both = [name for name in one if name in other]
     differ = [(name, one[name], other[name]) for name in both if one[name] != other[name]]
@@ -55,15 +55,16 @@ def differences(one: Verdicts, other: Verdicts) -> dict[str, Any]:
     }
 
 
-def elsewhere(name: str, found: list[Machine]) -> list[tuple[str, str]]:
-    """A claim's verdict on each machine that has one, with the machine's name."""
-    return [(machine.name, machine.verdicts[name]) for machine in found if name in machine.verdicts]
+def elsewhere(name: str, found: list[OtherRun]) -> list[tuple[str, str]]:
+    """A claim's verdict in each run that has one, with the run's name."""
+    return [(run.name, run.verdicts[name]) for run in found if name in run.verdicts]
 
 
-def comparisons(today: Mapping[str, str], found: list[Machine]) -> dict[str, list[dict[str, Any]]]:
-    """today: each machine beside today's verdicts. pairs: two machines that judged the very same claims."""
+def comparisons(today: Mapping[str, str], found: list[OtherRun]) -> dict[str, list[dict[str, Any]]]:
+    """today: each run beside today's verdicts, the most claims in both first. pairs: two of the same claims."""
+    beside = [{"run": run, **differences(dict(today), run.verdicts)} for run in found]
     return {
-        "today": [{"machine": machine, **differences(dict(today), machine.verdicts)} for machine in found],
+        "today": sorted(beside, key=lambda row: -row["both"]),
         "pairs": [
             {"one": one, "other": other, **differences(one.verdicts, other.verdicts)}
             for one, other in combinations(found, 2)

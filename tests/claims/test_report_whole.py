@@ -17,7 +17,7 @@ from recorded import report_of
 from pipeline.claims import pictures
 from pipeline.claims.pictures import behind, caption, fitting, read_words
 from pipeline.claims.schema import Claim, read_claims
-from pipeline.claims.stability import Machine, comparisons, differences, machines
+from pipeline.claims.stability import OtherRun, comparisons, differences, other_runs
 from pipeline.stage import UserError
 
 pytestmark = pytest.mark.slow
@@ -95,7 +95,7 @@ def test_every_claim_is_there_without_scripts(page, documents):
         assert all(claim.says in page.text for claim in claims.values())
 
 
-def test_a_claim_has_its_value_command_figure_and_other_machines(path):
+def test_a_claim_has_its_value_command_figure_and_other_runs(path):
     text = path.read_text()
     start = text.index('id="implicit-counting/own-test-sets"')
     claim = text[start : text.index("</details>", start)]
@@ -104,7 +104,7 @@ def test_a_claim_has_its_value_command_figure_and_other_machines(path):
     assert 'href="#figure/plots/shapes/accuracy_table"' in claim
     assert re.search(r'<circle class="ours" cx="[\d.]+"', claim)
     recorded = list((path.parent.parent / "results").glob("*/*/claims.json"))
-    assert ("Other machines" in claim) == bool(recorded)
+    assert ("Other seeds and machines" in claim) == bool(recorded)
 
 
 def test_figures_stand_beside_the_published_caption(page):
@@ -176,14 +176,14 @@ def test_only_figures_that_changed_are_encoded_anew(tmp_path, monkeypatch):
     assert len(before.items() & after.items()) == len(before) / 2
 
 
-def test_verdicts_of_two_machines_are_compared():
+def test_verdicts_of_two_runs_are_compared():
     yes, no, cannot = "reproduced", "not reproduced", "cannot be judged here"
     one, other = {"a": yes, "b": yes, "c": cannot, "d": no}, {"a": yes, "b": no, "c": no, "e": yes}
     found = differences(one, other)
     assert found == {"both": 3, "differ": [("b", yes, no), ("c", cannot, no)], "flips": 1}
-    pair = [Machine("x", Path("x"), one), Machine("y", Path("y"), dict.fromkeys(one, yes))]
+    pair = [OtherRun("x", Path("x"), one), OtherRun("y", Path("y"), dict.fromkeys(one, yes))]
     assert [(each["one"].name, len(each["differ"])) for each in comparisons({}, pair)["pairs"]] == [("x", 2)]
-    assert comparisons({}, [*pair[:1], Machine("z", Path("z"), other)])["pairs"] == []  # of other claims
+    assert comparisons({}, [*pair[:1], OtherRun("z", Path("z"), other)])["pairs"] == []  # of other claims
 
 
 def test_recorded_verdicts_that_are_none_are_an_error(tmp_path):
@@ -191,9 +191,9 @@ def test_recorded_verdicts_that_are_none_are_an_error(tmp_path):
     folder.mkdir(parents=True)
     (folder / "claims.json").write_text('{"claims": ["a"]}')
     with pytest.raises(UserError, match=r"laptop/odd/claims.json: no verdicts"):
-        machines(tmp_path)
+        other_runs(tmp_path)
     (folder / "claims.json").write_text('{"claims": {"a/b": {"verdict": "reproduced"}}}')
-    assert [(each.name, each.verdicts) for each in machines(tmp_path)] == [("odd", {"a/b": "reproduced"})]
+    assert [(each.name, each.verdicts) for each in other_runs(tmp_path)] == [("odd", {"a/b": "reproduced"})]
 
 
 def test_a_claim_without_a_measure_has_no_figure_by_its_file():
