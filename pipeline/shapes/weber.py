@@ -150,7 +150,8 @@ def draw(rows: pd.DataFrame) -> None:
     names = list(dict.fromkeys(rows["network"]))[::-1]
     places = {name: place for place, name in enumerate(names)}
     labels = {"margin_sets": "margin sets", "test_sets": "test sets"}
-    with figure(PLOTS / "weber.png", ncols=2, sharey=True, figsize=(10, 0.32 * len(names) + 1.5)) as (_, axes):
+    with figure(PLOTS / "weber.png", ncols=2, sharey=True, figsize=(10, 0.32 * len(names) + 1.9)) as (drawing, axes):
+        drawing.suptitle("Majority by the ratio or by the difference? Each training run is a point", fontsize=11)
         for shift, colour, (of, label) in zip((0.15, -0.15), COLOURS, labels.items(), strict=False):
             these = rows[rows["sets"] == of]
             y = these["network"].map(places).astype(float) + shift
@@ -164,12 +165,18 @@ def draw(rows: pd.DataFrame) -> None:
         axes[0].axvline(0, color="#888888", lw=1, ls=":")
         axes[0].set_yticks(range(len(names)), names)
         axes[0].set(
-            xlabel="log-likelihood by the ratio minus by the difference\n(thousandths of a nat an answer, held out)"
+            title="Difference (left of 0) or ratio (right)?",
+            xlabel="log-likelihood by the ratio minus by the difference\n(thousandths of a nat an answer, held out)",
         )
         axes[0].legend()
         axes[1].axvline(PEOPLE, color="#888888", lw=1, ls="--")
         axes[1].annotate(" people", (PEOPLE, len(names) - 0.6), color="#555555", fontsize=8)
-        axes[1].set(xlabel="Weber fraction, 95%", xscale="log", xlim=(0.03, 10))
+        axes[1].set(
+            title="Weber fraction: smaller is finer",
+            xlabel="Weber fraction with 95% interval",
+            xscale="log",
+            xlim=(0.03, 10),
+        )
 
 
 def main() -> str:
