@@ -96,7 +96,7 @@ def read_graph(repo: Repo, target: str) -> nx.DiGraph:
 
 
 def changed(repo: Repo, names: Container[str]) -> set[str]:
-    """Of these stages, those that are not as dvc.lock has them (`Stage.status`: `Repo.status` reads all files anew)."""
+    """Of these stages, those that are not as dvc.lock has them (`Stage.status`: `Repo.status` reads dvc.yaml anew)."""
     with repo.lock:
         return {stage.addressing for stage in repo.index.stages if stage.addressing in names and stage.status()}
 
@@ -218,7 +218,7 @@ class Keys:
 
 
 def quicken() -> None:
-    """From here on this process's DVC reads dvc.lock by entry, a YAML file once (`LOADERS`), and a key where it is."""
+    """From here on this process's DVC reads and writes dvc.lock by entry, a YAML file once, and a key where it is."""
     dvcfile.Lockfile = FastLock  # DVC looks each name up at each use
     LOADERS[".yaml"] = read_yaml
     param.dpath = Keys
