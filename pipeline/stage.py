@@ -18,7 +18,6 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 from typing import Any
 
-import numpy as np
 import psutil
 
 DECIMALS = 6  # of floats in JSON
@@ -158,12 +157,10 @@ def _plain(value: Any) -> Any:
     match value:
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
-        case np.ndarray():
+        case _ if hasattr(value, "tolist"):  # NumPy's arrays and numbers: its import would slow what needs none
             return _plain(value.tolist())
         case list() | tuple():
             return [_plain(item) for item in value]
-        case np.generic():
-            return _plain(value.item())
         case float():
             return round(value, DECIMALS) if math.isfinite(value) else None
         case _:

@@ -24,6 +24,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+HANGS = 900  # seconds: what takes longer hangs, however busy the machine is
 RESULTS = ("data", "models", "plots", "metrics")
 LONGEST = ("test_workflow.py", "test_workflow_turned.py", "test_cluster.py")
 
@@ -107,7 +108,7 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess]:
             capture_output=True,
             text=True,
             preexec_fn=preexec,
-            timeout=300,
+            timeout=HANGS,
         )
 
     return run

@@ -53,7 +53,7 @@ one_at_a_time = threading.Lock()  # in starting a process, multiprocessing also 
 
 
 def run_stage(
-    module: str, *arguments: object, cwd: Path, environment: Mapping[str, str], timeout: float = 300
+    module: str, *arguments: object, cwd: Path, environment: Mapping[str, str], timeout: float = 900
 ) -> subprocess.CompletedProcess[str]:
     """`python -m pipeline.<module> <arguments>` to its end; PYTHONPATH is one folder, of which `pipeline` is taken."""
     command = [f"pipeline.{module}", *map(str, arguments)]

@@ -21,10 +21,9 @@ import sys
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dpath
-import networkx as nx
 import psutil
 from dvc import dvcfile
 from dvc.cli import main
@@ -37,6 +36,9 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import LOADERS, dumps_yaml, load_yaml, parse_yaml
 
 from pipeline.stage import UserError, write_bytes
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 LOCK = Path("dvc.lock")
 WHOLE = "dvc.yaml"  # as a target of DVC's: every stage
@@ -88,6 +90,8 @@ def read_graph(repo: Repo, target: str) -> nx.DiGraph:
     `Repo.index.graph` and `Repo.stage.collect`: `dvc dag` prints no graph that names outputs and stages apart.
     Raises DvcException where there is no such stage.
     """
+    import networkx as nx  # a fifth of a second, which every stage's start would take
+
     graph = nx.relabel_nodes(repo.index.graph, lambda stage: stage.addressing)
     if target == WHOLE:
         return graph

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import assert_one_line_error, published_inputs, stage_environment
+from conftest import HANGS, assert_one_line_error, published_inputs, stage_environment
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.consistency.compare import compare, main
@@ -149,7 +149,7 @@ def test_an_image_under_several_conditions_needs_a_condition_in_both():
 def test_the_command_prints_it(tmp_path, run):
     files = [write(tmp_path / name, answers(name, right), "plain") for name, right in (("a", FIRST), ("b", SECOND))]
     command = [sys.executable, "-m", "pipeline.consistency.compare", *map(str, files)]
-    said = subprocess.run(command, env=stage_environment(), capture_output=True, text=True, timeout=300)
+    said = subprocess.run(command, env=stage_environment(), capture_output=True, text=True, timeout=HANGS)
     assert said.returncode == 0, said.stderr
     lines = [line.split(maxsplit=2) for line in said.stdout.splitlines()]
     assert ["shared", "trials", "100"] in lines

@@ -10,13 +10,15 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import psutil
 import pytest
-from conftest import assert_one_line_error, edit_params, published_inputs, stage_command, stage_environment
+from conftest import HANGS, assert_one_line_error, edit_params, published_inputs, stage_command, stage_environment
 from PIL import Image
 
 from pipeline.countclip import pairs
@@ -208,39 +210,49 @@ def test_killed_and_run_again_it_gives_the_same_bytes(filtered):
     assert not list(Path(".checkpoints").glob("countclip.filter.*"))
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Ray cluster on this machine, without cores; its workers start in a folder that has none of the files."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed (requirements-ray.txt)")
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.chdir(tmp_path_factory.mktemp("elsewhere"))
+        made = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield made
+    made.shutdown()
+
+
 @pytest.mark.slow
-def test_ray_gives_the_same_bytes_though_a_worker_is_killed(filtered):
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
+def test_ray_gives_the_same_bytes_though_a_worker_is_killed(filtered, cluster):
+    """Of its own accord it joins no cluster: on this one, tasks would wait for ever."""
     edit_params(Path("params.yaml"), {"countclip.filter.engine": "ray"})
-    stage = subprocess.Popen(stage_command("countclip.filter"), env=stage_environment())
-    killed = False
-    while stage.poll() is None:
-        for worker in psutil.process_iter(["cmdline"]) if not killed else ():
-            if any("ray::filter_shard" in word for word in worker.info["cmdline"] or ()):
-                worker.kill()
-                killed = True
-                break
-        time.sleep(0.01)
-    assert killed, "no worker was seen to kill"
-    assert stage.returncode == 0
+    with subprocess.Popen(stage_command("countclip.filter"), env=stage_environment()) as stage:
+        try:
+            kill_a_worker(while_runs=stage)
+            assert stage.wait(HANGS) == 0
+        finally:
+            stage.kill()
     assert digests() == filtered
 
 
+def kill_a_worker(while_runs: subprocess.Popen) -> None:
+    while while_runs.poll() is None:
+        for worker in psutil.process_iter(["cmdline"]):
+            if any("ray::filter_shard" in word for word in worker.info["cmdline"] or ()):
+                worker.kill()
+                return
+        time.sleep(0.01)
+    raise AssertionError("no worker was seen to kill")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("named, cores", [(True, 1), (False, 0)])
-def test_a_cluster_on_this_machine_is_joined_where_it_is_named(filtered, tmp_path, monkeypatch, named, cores):
-    """Its workers start in a folder that has none of the files; on one without cores, a task would wait for ever."""
-    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed (requirements-ray.txt)")
+def test_a_cluster_on_this_machine_is_joined_where_it_is_named(filtered, cluster):
     edit_params(Path("params.yaml"), {"countclip.filter.engine": "ray"})
-    with monkeypatch.context() as elsewhere:
-        elsewhere.chdir(tmp_path)
-        head = {"num_cpus": cores, "include_dashboard": False}
-        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+    node = cluster.add_node(num_cpus=1)
     try:
-        address = {"RAY_ADDRESS": cluster.address} if named else {}
-        stage = subprocess.run(stage_command("countclip.filter"), env=stage_environment(**address), timeout=120)
+        environment = stage_environment(RAY_ADDRESS=cluster.address)
+        stage = subprocess.run(stage_command("countclip.filter"), env=environment, timeout=HANGS)
     finally:
-        cluster.shutdown()
+        cluster.remove_node(node)
     assert stage.returncode == 0
     assert digests() == filtered
 

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,10 +72,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return results(folder)
 
 
-def test_two_nodes_end_in_what_one_machine_makes(alone, tmp_path):
+def test_two_nodes_of_which_one_is_killed_as_it_trains_end_in_what_one_machine_makes(alone, tmp_path):
+    """It costs the stage that it ran, which goes on elsewhere."""
     fresh = machine(tmp_path / "clone", tmp_path / "remote")
-    with cluster(tmp_path) as made:
+    with cluster(tmp_path) as made, killing_what_trains(made, tmp_path) as killed:
         result = on_cluster(fresh, made.address, "--target", TARGET)
+    assert killed, "it was over before a node could be killed"
     assert results(fresh) == alone
     assert "\nRunning stage" not in result.stdout, "the last `dvc repro`, here, had something to run"
     for name in ("first", "second"):
@@ -86,34 +87,29 @@ def test_two_nodes_end_in_what_one_machine_makes(alone, tmp_path):
     assert "up to date" in again.stdout
 
 
-def test_a_node_that_is_killed_as_it_trains_costs_its_stage_only(alone, tmp_path):
-    fresh = machine(tmp_path / "clone", tmp_path / "remote")
-    with cluster(tmp_path) as made:
-        nodes = dict(zip(("first", "second"), list(made.worker_nodes), strict=True))
-        killed = []
-        over = threading.Event()
+@contextmanager
+def killing_what_trains(made: Cluster, folder: Path) -> Iterator[list[str]]:
+    """One node is killed, once it has written a checkpoint; its name is then in the list."""
+    nodes, killed, over = list(made.worker_nodes), [], threading.Event()
 
-        def kill_one() -> None:
-            while not killed and not over.is_set():
-                for process in psutil.process_iter(["cmdline", "cwd"]):
-                    if "pipeline.shapes.train" in (process.info["cmdline"] or []) and process.info["cwd"]:
-                        where = Path(process.info["cwd"])
-                        if where.is_relative_to(tmp_path) and list((tmp_path / "checkpoints").rglob("*.pt")):
-                            name = where.relative_to(tmp_path).parts[0]
-                            killed.append(name)
-                            made.remove_node(node_of(nodes.values(), name, tmp_path), allow_graceful=False)
-                            return
-                time.sleep(0.05)
+    def kill_one() -> None:
+        while not killed and not over.wait(0.05):
+            for process in psutil.process_iter(["cmdline", "cwd"]):
+                if "pipeline.shapes.train" in (process.info["cmdline"] or []) and process.info["cwd"]:
+                    where = Path(process.info["cwd"])
+                    if where.is_relative_to(folder) and list((folder / "checkpoints").rglob("*.pt")):
+                        name = where.relative_to(folder).parts[0]
+                        made.remove_node(node_of(nodes, name, folder), allow_graceful=False)
+                        killed.append(name)
+                        return
 
-        thread = threading.Thread(target=kill_one, daemon=True)
-        thread.start()
-        try:
-            on_cluster(fresh, made.address, "--target", TARGET)
-        finally:
-            over.set()
-            thread.join()
-    assert killed, "it was over before a node could be killed"
-    assert results(fresh) == alone
+    thread = threading.Thread(target=kill_one, daemon=True)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
 
 
 def node_of(nodes: Iterable, name: str, folder: Path) -> object:

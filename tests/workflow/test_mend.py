@@ -116,7 +116,7 @@ def test_beside_another_dvc_command_nothing_is_touched(repository, below):
     Path("dvc.lock").write_text("")
     Path("data").mkdir()
     script = repository / "dvc"
-    script.write_text("import time; print('runs', flush=True); time.sleep(60)")
+    script.write_text("import time; print('runs', flush=True); time.sleep(3600)")
     with subprocess.Popen([sys.executable, str(script), "repro"], cwd=below, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         try:
@@ -129,7 +129,7 @@ def test_beside_another_dvc_command_nothing_is_touched(repository, below):
 
 def test_dvc_elsewhere_is_nothing_to_wait_for(repository, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (elsewhere / "dvc").write_text("import time; print('runs', flush=True); time.sleep(60)")
+    (elsewhere / "dvc").write_text("import time; print('runs', flush=True); time.sleep(3600)")
     with subprocess.Popen([sys.executable, "dvc", "repro"], cwd=elsewhere, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         try:

@@ -23,7 +23,7 @@ from pathlib import Path
 import networkx as nx
 import psutil
 import pytest
-from conftest import REPOSITORY, assert_one_line_error
+from conftest import HANGS, REPOSITORY, assert_one_line_error
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 from workflow_helpers import ONE_DENSITY, clone, environment, ran, run
@@ -167,7 +167,7 @@ def test_stages_at_once_have_cores_of_their_own(monkeypatch):
 
     class Asking(Processes):
         def run(self, name: str, place: object) -> bool:
-            together.wait(timeout=30)
+            together.wait(HANGS)
             return super().run(name, place)
 
     code = "import os; print(*os.sched_getaffinity(0), flush=True)"
@@ -251,10 +251,10 @@ def started(*arguments: str, cwd: Path, **extra: str) -> Iterator[subprocess.Pop
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Path:
-    """A project of DVC's with one stage, which says that it has begun and then takes a minute."""
+    """A project of DVC's with one stage, which says that it has begun and would take an hour."""
     run("git", "init", "--quiet", cwd=tmp_path)
     run("dvc", "init", "--quiet", cwd=tmp_path)
-    (tmp_path / "sleep.py").write_text("import time; print('asleep', flush=True); time.sleep(60)")
+    (tmp_path / "sleep.py").write_text("import time; print('asleep', flush=True); time.sleep(3600)")
     (tmp_path / "dvc.yaml").write_text(f"stages:\n  sleep:\n    cmd: {sys.executable} sleep.py\n")
     return tmp_path
 
@@ -272,7 +272,7 @@ sys.argv = ["dvc", "repro"]
 runpy.run_module("pipeline.workflow.dvc_parts", run_name="__main__")
 """
     with started("-c", program, cwd=sleeper, PYTHONPATH=str(REPOSITORY)) as process:
-        _, errors = process.communicate(timeout=30)  # half of what the command takes, whose pipe it is too
+        _, errors = process.communicate(timeout=HANGS)  # less than the command takes, whose pipe it is too
     assert process.returncode != 0
     assert "interrupted by the user" in errors
 
@@ -283,7 +283,7 @@ def test_an_interrupt_while_dvc_runs_leaves_it_the_time_to_put_its_locks_away(sl
     with started("-c", program, cwd=sleeper, PYTHONPATH=str(REPOSITORY)) as process:
         assert "asleep\n" in iter(process.stdout.readline, "")
         os.killpg(process.pid, signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=HANGS)
     assert said.strip().splitlines()[-1] == "interrupted; the same command continues"
     assert not json.loads((sleeper / ".dvc/tmp/rwlock").read_text()).get("write")
 
@@ -295,7 +295,7 @@ import subprocess, sys
 import networkx as nx
 from pipeline.workflow import executors
 from pipeline.workflow.reproduce import Stage, run_graph
-code = "import time; print('asleep;', end='', flush=True); time.sleep(60)"
+code = "import time; print('asleep;', end='', flush=True); time.sleep(3600)"
 class Sleeping(executors.Processes):
     def run(self, name, place):
         subprocess.run([sys.executable, "-c", code])
@@ -304,7 +304,7 @@ run_graph(nx.empty_graph(["a", "b", "c"], nx.DiGraph), dict.fromkeys("abc", Stag
     with started("-c", program, cwd=tmp_path, PYTHONPATH=str(REPOSITORY)) as process:
         assert process.stdout.read(len("asleep;asleep;")) == "asleep;asleep;"
         process.send_signal(signal.SIGINT)
-        more, errors = process.communicate(timeout=30)
+        more, errors = process.communicate(timeout=HANGS)
     assert more == ""
     assert errors.strip().endswith("KeyboardInterrupt")
 
@@ -353,7 +353,7 @@ def test_an_interrupt_stops_all_in_one_line_and_the_same_command_continues(fresh
     with started("-m", "pipeline.workflow.reproduce", *options, cwd=fresh) as process:
         assert any("Running stage 'train_resnet@10-0'" in line for line in process.stdout)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 1
     assert errors.strip().splitlines() == [
         "error: workflow.reproduce 2 predict_shapes@10-0 : interrupted; the same command continues"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import vl_convert
-from conftest import REPOSITORY
+from conftest import HANGS, REPOSITORY
 
 from pipeline.stage import UserError
 from pipeline.workflow.lock_check import stale
@@ -223,7 +223,7 @@ def do(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedP
     extra = {"PATH": bin_first, "PYTHONPATH": str(REPOSITORY), "DVC_NO_ANALYTICS": "1"}
     extra["DVC_SITE_CACHE_DIR"] = str(folder / ".dvc/tmp/site")
     environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"} | extra
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANGS)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
