@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from conftest import assert_one_line_error, stage_command, stage_environment
+from conftest import HANGS, assert_one_line_error, stage_command, stage_environment
 from sitting_helpers import draw_sets, library  # noqa: F401 (a fixture)
 
 from pipeline.consistency.sit import Picture, choose, main, parser, pink_noise
@@ -149,12 +149,12 @@ def test_it_is_shown_on_this_machine_until_it_is_interrupted(workspace, library)
     )
     try:
         address = next(line.split()[0] for line in process.stdout if line.startswith("http://localhost"))
-        answer = requests.get(address, timeout=10)
+        answer = requests.get(address, timeout=HANGS)
         assert answer.text == (folder / "report/sitting.html").read_text()
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert requests.get(f"{address}/params.yaml", timeout=10).status_code == 404
+        assert requests.get(f"{address}/params.yaml", timeout=HANGS).status_code == 404
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(HANGS) == 0
     finally:
         process.kill()
         process.stdout.close()
