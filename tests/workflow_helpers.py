@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, edit_params, made_once
+from conftest import HANGS, REPOSITORY, edit_params, made_once
 from preloaded import stand_in
 from ruamel.yaml import YAML
 
@@ -52,7 +52,8 @@ def run(
     **options,
 ) -> subprocess.CompletedProcess:
     env = environment(cwd, preloaded, **extra or {})
-    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=1800, **options)
+    options = {"timeout": 2 * HANGS} | options
+    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, **options)
     assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import assert_one_line_error, edit_params
+from conftest import HANGS, assert_one_line_error, edit_params
 from ruamel.yaml import YAML
 from workflow_helpers import ONE_DENSITY, clone, ran, run
 
@@ -46,7 +46,7 @@ def cluster(folder: Path, cores: int = 1, memory: int = 6 * GIBIBYTE) -> Iterato
 
 def on_cluster(folder: Path, address: str, *options: str, check: bool = True) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pipeline.workflow.reproduce", "--ray", address, *options]
-    return run(*command, cwd=folder, check=check, preloaded=False, extra=IN_ORDER)
+    return run(*command, cwd=folder, check=check, preloaded=False, extra=IN_ORDER, timeout=4 * HANGS)
 
 
 def machine(folder: Path, remote: Path, **changes: object) -> Path:
