@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
+from pipeline.claims.stability import other_runs
 from pipeline.workflow import dependencies
 
 SHARED = {"inputs", "statistics"}  # rooms that any study may use
@@ -29,3 +32,9 @@ def test_studies_do_not_import_one_another(name, monkeypatch):
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_says_what_it_is_for(name):
     assert len(STAGES[name]["desc"]) > 20
+
+
+def test_the_report_depends_on_every_other_run_that_it_shows(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    report = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]["report"]
+    assert {str(run.path.parent) for run in other_runs()} <= set(report["deps"])
