@@ -80,9 +80,7 @@ def test_two_nodes_of_which_one_is_killed_as_it_trains_end_in_what_one_machine_m
         result = on_cluster(fresh, made.address, "--target", TARGET)
     assert killed, "it was over before a node could be killed"
     assert results(fresh) == alone
-    at_last = set(
-        re.findall(r"^Running stage '(.+)'", result.stdout, re.MULTILINE)
-    )  # a node's lines begin with its name
+    at_last = set(re.findall(r"^Running stage '(.+)'", result.stdout, re.MULTILINE))
     assert at_last <= {"report"}, "the last `dvc repro`, here, ran what has outputs"
     for name in ("first", "second"):
         assert list((tmp_path / name).glob("*/data/**/*.*")), f"{name} ran nothing"
