@@ -17,6 +17,7 @@ from pathlib import Path
 import preloaded
 import pytest
 from filelock import FileLock
+from preloaded import HANGS
 from ruamel.yaml import YAML
 
 # several tests run at once, and threads that wait for one another would keep the cores busy
@@ -24,7 +25,6 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-HANGS = 900  # seconds: what takes longer hangs, however busy the machine is
 RESULTS = ("data", "models", "plots", "metrics")
 LONGEST = ("test_workflow.py", "test_workflow_turned.py", "test_cluster.py")
 

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+HANGS = 900  # seconds: what takes longer hangs, however busy the machine is
 LIBRARIES = ["captum.attr", "cv2", "matplotlib.pyplot", "open_clip", "pandas", "psutil", "pydantic", "ruamel.yaml"]
 LIBRARIES += ["scipy.stats", "torch", "torchmetrics.detection", "torchvision", "webdataset"]
 
@@ -53,7 +54,7 @@ one_at_a_time = threading.Lock()  # in starting a process, multiprocessing also 
 
 
 def run_stage(
-    module: str, *arguments: object, cwd: Path, environment: Mapping[str, str], timeout: float = 900
+    module: str, *arguments: object, cwd: Path, environment: Mapping[str, str], timeout: float = HANGS
 ) -> subprocess.CompletedProcess[str]:
     """`python -m pipeline.<module> <arguments>` to its end; PYTHONPATH is one folder, of which `pipeline` is taken."""
     command = [f"pipeline.{module}", *map(str, arguments)]

@@ -49,11 +49,11 @@ def run(
     check: bool = True,
     preloaded: bool = True,
     extra: dict[str, str] | None = None,
+    timeout: float = 2 * HANGS,
     **options,
 ) -> subprocess.CompletedProcess:
     env = environment(cwd, preloaded, **extra or {})
-    options = {"timeout": 2 * HANGS} | options
-    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, **options)
+    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, **options)
     assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result
 
