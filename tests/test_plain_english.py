@@ -10,8 +10,8 @@ from urllib.parse import unquote
 import pytest
 from conftest import REPOSITORY
 
+from pipeline.pages.numbers import pages
 from pipeline.params import read_yaml
-from pipeline.workflow.pages import pages
 
 LONGEST = 30  # words of a sentence
 MEAN = 15

@@ -1,7 +1,7 @@
 """README and docs give the numbers that matter, each by a marker, so from results/; best and worst cells by name.
 
-tests/test_pages.py holds that a marker's text is what its file says. Here it is held which numbers have to be there: of
-the laptop runs, and of published trials.
+tests/pages/test_numbers.py holds that a marker's text is what its file says. Here it is held which numbers have to be
+there: of the laptop runs, and of published trials.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import pytest
 from conftest import REPOSITORY
 
 from benchmarks.stability import compare
+from pipeline.pages.numbers import FENCE, MARKER, look_up, pages
 from pipeline.params import read_yaml
-from pipeline.workflow.pages import FENCE, MARKER, look_up, pages
 
 STUDY = "docs/studies/{}.md".format
 Needed = Iterator[Any]  # a value of the file that was last yielded as `File`, or text that a page has to have

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+from pipeline.pages import numbers
 from pipeline.stage import UserError
-from pipeline.workflow import pages
 
 FILE = {
     "accuracy": {"mean": 0.81234, "low": 0.7749, "high": 0.849},
@@ -34,7 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "results/a.json").write_text(json.dumps(FILE))
     (tmp_path / "README.md").write_text("no numbers\n")
     monkeypatch.chdir(tmp_path)
-    pages._read.cache_clear()
+    numbers._read.cache_clear()
     return tmp_path
 
 
@@ -65,13 +65,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_a_marker_becomes_its_number(project, says, shown):
     text = f"It is <!--= results/a.json; {says} -->..<!--/--> of all."
-    assert pages.filled(text) == text.replace("..", shown)
+    assert numbers.filled(text) == text.replace("..", shown)
 
 
 def test_a_marker_that_ends_its_line_becomes_a_table(project):
     says = "rows.network=vgg16; pattern, spearman+low+high as rank correlation; .0f, .2f"
     marker = f"<!--= results/a.json; {says} -->\n<!--/-->"
-    assert pages.filled(f"Text.\n\n{marker}\n").splitlines()[3:] == [
+    assert numbers.filled(f"Text.\n\n{marker}\n").splitlines()[3:] == [
         "",
         "| pattern | rank correlation |",
         "| --- | --- |",
@@ -84,7 +84,7 @@ def test_a_marker_that_ends_its_line_becomes_a_table(project):
 
 def test_the_keys_of_a_mapping_can_be_a_column(project):
     (project / "results/b.json").write_text(json.dumps({"M10": {"accuracy": 0.5}, "M20": {"accuracy": 0.625}}))
-    text = pages.filled("<!--= results/b.json; ; * as network, accuracy; percent -->\n<!--/-->")
+    text = numbers.filled("<!--= results/b.json; ; * as network, accuracy; percent -->\n<!--/-->")
     assert "| network | accuracy |\n| --- | --- |\n| M10 | 50.0% |\n| M20 | 62.5% |" in text
 
 
@@ -92,15 +92,15 @@ def test_pages_are_written_and_then_the_same(project):
     page = project / "docs/studies/one.md"
     page.write_text("Of <!--= results/a.json; images; ; -->1<!--/--> images.\n")
     with pytest.raises(UserError, match=r"docs/studies/one.md: other numbers than their files; 'python -m"):
-        pages.main(check="yes")
-    assert pages.main() == "1 of 2 pages written"
+        numbers.main(check="yes")
+    assert numbers.main() == "1 of 2 pages written"
     assert page.read_text() == "Of <!--= results/a.json; images; ; -->12,345<!--/--> images.\n"
-    assert pages.main(check="yes") == "0 of 2 pages differ"
+    assert numbers.main(check="yes") == "0 of 2 pages differ"
 
 
 def test_markers_in_code_are_left_alone(project):
     text = "`<!--= a; b -->..<!--/-->`\n\n```\nx <!--= a; b; c; d -->..<!--/-->\n```\n"
-    assert pages.filled(text) == text
+    assert numbers.filled(text) == text
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_markers_in_code_are_left_alone(project):
 )
 def test_what_is_wrong_with_a_marker_is_said(project, text, error):
     with pytest.raises(UserError, match=error):
-        pages.filled(text)
+        numbers.filled(text)
 
 
-@pytest.mark.parametrize("page", pages.pages(REPOSITORY), ids=lambda page: str(page.relative_to(REPOSITORY)))
+@pytest.mark.parametrize("page", numbers.pages(REPOSITORY), ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_numbers_of_a_page_are_those_of_its_files(page):
     text = page.read_text()
-    assert text == pages.filled(text, REPOSITORY), "'python -m pipeline.workflow.pages' writes them"
+    assert text == numbers.filled(text, REPOSITORY), "'python -m pipeline.pages.numbers' writes them"

@@ -10,10 +10,10 @@ import pytest
 from conftest import REPOSITORY, edit_params
 from pydantic import Field, TypeAdapter
 
+from pipeline.pages import parameters
+from pipeline.pages.meanings import MEANINGS, meaning
 from pipeline.section import Densities, Probability, Section
 from pipeline.stage import UserError
-from pipeline.workflow import parameters
-from pipeline.workflow.meanings import MEANINGS, meaning
 
 
 def test_the_page_is_current(monkeypatch):
@@ -25,7 +25,7 @@ def test_a_changed_value_is_written(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
     monkeypatch.chdir(tmp_path)
     edit_params(Path("params.yaml"), {"lambda": "modal", "scales.paper.shapes.resolution": 512})
-    with pytest.raises(UserError, match=r"'python -m pipeline.workflow.parameters' writes it"):
+    with pytest.raises(UserError, match=r"'python -m pipeline.pages.parameters' writes it"):
         parameters.main(check="yes")
     parameters.main()
     text = parameters.PAGE.read_text()

@@ -1,10 +1,10 @@
 """docs/reference/parameters.md: every key of params.yaml, with its type, allowed values, value and meaning.
 
-    python -m pipeline.workflow.parameters                write the page
-    python -m pipeline.workflow.parameters --check yes    exit status 1 if the page is not what the schema gives
+    python -m pipeline.pages.parameters                write the page
+    python -m pipeline.pages.parameters --check yes    exit status 1 if the page is not what the schema gives
 
 Types and allowed values come from the schema (pipeline/params.py), values from params.yaml. Meanings are those of
-pipeline/workflow/meanings.py; a key that it does not have, as one of a new study, has params.yaml's comment.
+pipeline/pages/meanings.py; a key that it does not have, as one of a new study, has params.yaml's comment.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel
 
+from pipeline.pages.meanings import meaning
 from pipeline.params import PATH, Params, read_yaml
 from pipeline.section import distinct
 from pipeline.stage import UserError, run, write_bytes
-from pipeline.workflow.meanings import meaning
 
 PAGE = Path("docs/reference/parameters.md")
 SIDES = {"scales": ("smoke", "laptop", "paper"), "sources": ("generated", "published")}  # a column each
 HEAD = """# What can be turned: params.yaml
 
 Each key of [params.yaml](../../params.yaml), with what it may be and what it is. This page is written by
-`python -m pipeline.workflow.parameters` from the schema, the file and `pipeline/workflow/meanings.py`.
+`python -m pipeline.pages.parameters` from the schema, the file and `pipeline/pages/meanings.py`.
 
 Change a key for one experiment with `dvc exp run -S key=value`. Change it for good in the file.
 `python -m pipeline.params` checks the file. A key that is misspelt, or a value that is not allowed, is an error. The
@@ -110,7 +110,7 @@ def allowed(schema: Mapping[str, Any], sections: Mapping[str, Any] | None = None
         case "object" if "additionalProperties" in schema:
             names = words(schema["propertyNames"]) if "propertyNames" in schema else "a name"
             return f"mapping; keys: {names}; values: {words(schema['additionalProperties'])}"
-    raise UserError(f"pipeline/workflow/parameters.py: {dict(schema)}: a kind of value it has no words for; add them")
+    raise UserError(f"pipeline/pages/parameters.py: {dict(schema)}: a kind of value it has no words for; add them")
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
@@ -216,9 +216,7 @@ def main(check: str = "") -> str:
     new = page(read_yaml(PATH), PATH.read_text())
     old = PAGE.read_text() if PAGE.exists() else ""
     if check and new != old:
-        raise UserError(
-            f"{PAGE}: not what the schema and {PATH} give; 'python -m pipeline.workflow.parameters' writes it"
-        )
+        raise UserError(f"{PAGE}: not what the schema and {PATH} give; 'python -m pipeline.pages.parameters' writes it")
     if not check:
         write_bytes(PAGE, new.encode())
     return f"{PAGE}, {new.count(chr(10) + '| `')} keys,"

@@ -1,7 +1,7 @@
 """Numbers in README.md and docs/ come from result files: this writes them, and no one types them.
 
-    python -m pipeline.workflow.pages                write the numbers anew
-    python -m pipeline.workflow.pages --check yes    say which pages differ from their files; exit status 1 if any does
+    python -m pipeline.pages.numbers                write the numbers anew
+    python -m pipeline.pages.numbers --check yes    say which pages differ from their files; exit status 1 if any does
 
 A marker says where a number comes from; the text up to the closing marker is written by this command:
 
@@ -228,7 +228,7 @@ def main(check: str = "") -> str:
     found = differing()
     if check and found:
         names = ", ".join(map(str, found))
-        raise UserError(f"{names}: other numbers than their files; 'python -m pipeline.workflow.pages' writes them")
+        raise UserError(f"{names}: other numbers than their files; 'python -m pipeline.pages.numbers' writes them")
     for page, text in found.items():
         write_bytes(page, text.encode())
     return f"{len(found)} of {len(pages())} pages {'differ' if check else 'written'}"
