@@ -13,12 +13,12 @@ report/stability/stability.json, and each seed's verdicts and numbers in report/
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.claims.judge import METRICS, THIS_RUN
+from pipeline.claims.stability import verdicts_in
 from pipeline.claims.verdicts import CANNOT, NOT, REPRODUCED
 from pipeline.shapes.revisions import read
 from pipeline.stage import UserError, write_bytes, write_json
@@ -56,14 +56,6 @@ def compare(runs: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
         "flipping": flips,
         "differing": differing,
     }
-
-
-def verdicts_in(text: str, where: str) -> dict[str, str]:
-    """The verdict of each claim in a metrics/claims.json. Raises UserError where it is none."""
-    try:
-        return {claim: found["verdict"] for claim, found in json.loads(text)["claims"].items()}
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: not a metrics/claims.json ({error!r}); 'dvc repro claims' writes one") from None
 
 
 def show(found: dict[str, Any]) -> str:

@@ -7,8 +7,9 @@ import json
 import pytest
 from conftest import REPOSITORY
 
-from benchmarks.stability import compare, show, verdicts_in
+from benchmarks.stability import compare, show
 from pipeline.claims.judge import THIS_RUN
+from pipeline.claims.stability import verdicts_in
 from pipeline.claims.verdicts import CANNOT, NOT, REPRODUCED
 from pipeline.stage import UserError
 

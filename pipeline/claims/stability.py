@@ -26,16 +26,19 @@ class OtherRun:
     verdicts: Verdicts
 
 
+def verdicts_in(text: str, where: str) -> Verdicts:
+    """The verdict of each claim in a metrics/claims.json. Raises UserError, by the file's name, where it is none."""
+    try:
+        return {claim: found["verdict"] for claim, found in json.loads(text)["claims"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where}: not a metrics/claims.json ({error!r}); 'dvc repro claims' writes one") from None
+
+
 def other_runs(folder: Path = RECORDED) -> list[OtherRun]:
     """Those recorded as results/<scale>/<seed or kind of machine>/claims.json. Raises UserError where one is none."""
     found, names = [], read_words().runs
     for path in sorted(folder.glob("*/*/claims.json")):
-        try:
-            verdicts = {name: row["verdict"] for name, row in json.loads(path.read_text())["claims"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(
-                f"{path}: no verdicts ('claims': name -> 'verdict'); 'dvc repro claims' writes them"
-            ) from None
+        verdicts = verdicts_in(path.read_text(), str(path))
         found.append(OtherRun(names.get(path.parent.name, path.parent.name), path, verdicts))
     return found
 
