@@ -18,8 +18,6 @@ RAY ?=
 
 .PHONY: repro test lock fetch review docs help
 repro: $(STAMP)
-	@python -m pipeline.params
-	@python -m pipeline.workflow.mend
 	@python -m pipeline.workflow.reproduce --jobs $(JOBS) --ray "$(RAY)"
 
 test: $(STAMP)

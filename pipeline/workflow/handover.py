@@ -20,7 +20,7 @@ from dvc.repo import Repo
 
 from pipeline.stage import costs, run
 from pipeline.workflow.dvc_parts import dumps_yaml, dvc, errors_in_a_line, read_entries, read_graph, write_entries
-from pipeline.workflow.mend import main as mend
+from pipeline.workflow.mend import mend
 
 LOOK = 1  # second(s) between looks at who started this
 
@@ -38,17 +38,17 @@ def end_with(parent: int) -> None:
 
 def main(stage: str, known: str, made: str, upstream: str = "no") -> str:
     end_with(os.getppid())
-    mend()
-    with errors_in_a_line(), Repo() as repo, repo.lock:
-        write_entries(read_entries() | json.loads(Path(known).read_text()))
-        needed = sorted(read_graph(repo, stage).successors(stage))
+    with errors_in_a_line(), Repo() as repo:
+        mend(repo)
+        with repo.lock:
+            write_entries(read_entries() | json.loads(Path(known).read_text()))
+            needed = sorted(read_graph(repo, stage).successors(stage))
     if upstream == "yes":
         dvc("--wait-for-lock", "repro", "--pull", stage)
         dvc("--wait-for-lock", "push", "--run-cache", "--with-deps", stage)
     else:
-        if (
-            needed
-        ):  # by stage: a folder that several stages fill may be here in part, which `repro --pull` takes for all
+        if needed:
+            # by stage: a folder that several stages fill may be here in part, which `repro --pull` takes for all
             dvc("--wait-for-lock", "pull", *needed)
         dvc("--wait-for-lock", "repro", "--pull", "--single-item", stage)
         dvc("--wait-for-lock", "push", "--run-cache", stage)

@@ -17,8 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from dvc.repo import Repo
 
 from pipeline.stage import run
+from pipeline.workflow.dvc_parts import lock_is_readable
 
 DVC, LOCK = Path(".dvc"), Path("dvc.lock")
 RWLOCK, RUNS = DVC / "tmp/rwlock", DVC / "cache/runs"
@@ -41,16 +43,13 @@ def _is_dvc(words: list[str]) -> bool:
     return any(Path(word).name in ("dvc", "pipeline.workflow.dvc_parts") for word in words[:4])
 
 
-def mend() -> list[str]:
-    """Put aside what is broken, in words. The caller sees to it that no other DVC command runs here."""
-    from dvc.repo import Repo  # a third of a second
-
-    from pipeline.workflow.dvc_parts import lock_is_readable
-
+def mend(repo: Repo) -> str:
+    """Put aside what is broken, unless another DVC command runs here; what was done, in words, or ''."""
+    if running := dvc_commands():
+        named = ", ".join(f"{process.pid} ({' '.join(process.cmdline()[:6])})" for process in running)
+        return f"nothing touched, as a DVC command runs here: process {named}"
     done = []
-    with Repo() as repo:
-        readable = lock_is_readable(repo)
-    if not readable:
+    if not lock_is_readable(repo):
         LOCK.replace("dvc.lock.cut-off")
         done.append(f"{LOCK}, which broke off, is dvc.lock.cut-off now")
     if _names_files():
@@ -59,7 +58,9 @@ def mend() -> list[str]:
     empty = [folder for folder in RUNS.glob("*/*") if folder.is_dir() and not any(folder.iterdir())]
     for folder in empty:
         folder.rmdir()
-    return done + [f"{RUNS} no longer has {len(empty)} empty folders"] * bool(empty)
+    if empty:
+        done.append(f"{RUNS} no longer has {len(empty)} empty folders")
+    return "; ".join(done)
 
 
 def _names_files() -> bool:
@@ -73,13 +74,11 @@ def _names_files() -> bool:
 
 
 def main() -> str:
-    """Put aside what is broken, unless another DVC command runs here."""
+    """The same in a folder that DVC may not know."""
     if not DVC.is_dir():
         return "nothing to mend"
-    if running := dvc_commands():
-        named = ", ".join(f"{process.pid} ({' '.join(process.cmdline()[:6])})" for process in running)
-        return f"nothing touched, as a DVC command runs here: process {named}"
-    return "; ".join(mend()) or "nothing to mend"
+    with Repo() as repo:
+        return mend(repo) or "nothing to mend"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 
 DVC runs one stage after another. Here each is a `dvc repro --single-item` of its own, begun when all that it needs is
 done. Results are those of `dvc repro`, which has the last word where anything ran: it looks at every stage again, and
-runs what may still differ.
+runs what may still differ. At first it checks params.yaml, and puts aside what a kill has cut off (mend.py).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pipeline.stage import UserError, costs, run
 from pipeline.workflow import dvc_parts
 from pipeline.workflow.dvc_parts import INTERRUPTED, WHOLE
 from pipeline.workflow.executors import UNKNOWN_MEMORY, Executor, Needs, Processes
+from pipeline.workflow.mend import mend
 
 RECORDED = Path("results/laptop/costs.jsonl")
 UNKNOWN = 5.0  # seconds of a stage of which nothing is known
@@ -151,6 +152,8 @@ def main(jobs: str = "auto", target: str = WHOLE, ray: str = "") -> str:
     number, threads = None if jobs == "auto" else int(jobs), load_params().threads
     dvc_parts.quicken()
     with dvc_parts.errors_in_a_line(), Repo() as repo:
+        if mended := mend(repo):
+            print(mended, flush=True)
         whole = dvc_parts.read_graph(repo, target)
         graph = outdated(repo, whole)
         if not graph:

@@ -40,7 +40,7 @@ def test_what_dvc_refuses_is_put_aside_wherever_it_was_cut(repository):
     put_aside = 0
     for place in places:
         Path("dvc.lock").write_bytes(content[:place])
-        mend.mend()
+        mend.main()
         if Path("dvc.lock").exists():
             with Repo() as repo:
                 Lockfile(repo, "dvc.lock").load()  # raises where DVC would stop

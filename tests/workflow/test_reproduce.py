@@ -345,6 +345,13 @@ def test_a_failure_names_its_stage_and_the_same_command_continues(fresh):
     again = repro(fresh, *options)
     assert "data and pipelines are up to date" in again.stdout
     assert ran(again) == set()
+    lock = fresh / "dvc.lock"
+    whole = lock.read_text()
+    lock.write_text(whole[: whole.rindex("md5:") + 2])  # as a kill leaves it
+    mended = repro(fresh, *options)
+    assert "dvc.lock, which broke off, is dvc.lock.cut-off now" in mended.stdout.splitlines()
+    assert ran(mended) == set()  # from the run cache
+    assert lock.read_text() == whole
 
 
 @pytest.mark.slow
