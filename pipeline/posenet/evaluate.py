@@ -67,11 +67,11 @@ def predictions(network: PosENets, features: np.ndarray) -> dict[Cell, np.ndarra
 
 def scores(maps: dict[Cell, np.ndarray], names: list[str], **described: str) -> pd.DataFrame:
     """One row a map: Spearman's correlation (null where undefined) and mean absolute error."""
-    parts = []
-    for cell, drawn in maps.items():
-        spearman, error = score_maps(drawn, pattern(cell.pattern, drawn.shape[-1]))
-        parts.append(pd.DataFrame({**described, **asdict(cell), "image": names, "spearman": spearman, "mae": error}))
-    return pd.concat(parts, ignore_index=True)
+    cells = pd.DataFrame({**described, **asdict(cell)} for cell in maps)
+    found = [score_maps(drawn, pattern(cell.pattern, drawn.shape[-1])) for cell, drawn in maps.items()]
+    spearman, errors = map(np.concatenate, zip(*found, strict=True))
+    rows = cells.loc[cells.index.repeat(len(names))].reset_index(drop=True)
+    return rows.assign(image=names * len(maps), spearman=spearman, mae=errors)
 
 
 def by_network(rows: pd.DataFrame, measure: str) -> Maps:
