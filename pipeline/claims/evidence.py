@@ -164,10 +164,11 @@ def _further_run(reach: float, runs: Any, where: str) -> float:
 
     runs: their number, where `reach` covers them already; or what each of them gave, where it covers images only.
     """
-    if not isinstance(runs, list):
-        return reach * (_whole(runs, where) + 1) ** 0.5
-    if len(runs) < 2:
+    number = len(runs) if isinstance(runs, list) else _whole(runs, where)
+    if number < 2:
         raise UnmeasuredError(f"{where}: one training run, so what another would give is not known")
+    if not isinstance(runs, list):
+        return reach * (number + 1) ** 0.5
     return math.hypot(reach, stdtrit(len(runs) - 1, 0.975) * stdev(runs) * (1 + 1 / len(runs)) ** 0.5)
 
 

@@ -84,6 +84,12 @@ def extreme(table: pd.DataFrame, keys: list[str], lowest: bool) -> dict:
     return {"accuracy": value, "low": max(low, 0.0), "high": min(high, 1.0), "of": len(table), **where}
 
 
+def point_of_subjective_equality(row: tuple) -> dict:
+    """Of a row of `bias_table`. Of one training run without an interval: images alone do not say what another gives."""
+    low, high = (row.pse_low, row.pse_high) if row.runs > 1 else (None, None)
+    return {"pse": row.pse, "low": low, "high": high, "slope": row.slope}
+
+
 def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -> dict:
     """The study's numbers, for `dvc metrics`; of fewer networks than test sets, those of single networks only."""
     own = accuracy[accuracy["network"] == accuracy["test"]]
@@ -97,8 +103,7 @@ def summary(accuracy: pd.DataFrame, margins: pd.DataFrame, bias: pd.DataFrame) -
         },
         "bias": {
             observer(network): {
-                f"density_{row.density}": {"pse": row.pse, "low": row.pse_low, "high": row.pse_high, "slope": row.slope}
-                for row in rows.itertuples()
+                f"density_{row.density}": point_of_subjective_equality(row) for row in rows.itertuples()
             }
             for network, rows in bias.groupby("network")
         },

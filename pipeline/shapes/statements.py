@@ -142,7 +142,8 @@ def furthest_apart(shares: pd.Series, images: pd.Series, same_networks: bool) ->
     same network throughout, so that runs are compared in pairs.
 
     The interval holds for all pairs at once (Bonferroni), since these two were chosen: Newcombe's over images, and
-    Student's t over runs, whose variance is pooled over all shares.
+    Student's t over runs, whose variance is pooled over all shares. Of one run it is None: images alone do not say what
+    another would give.
     """
     pairs = len(shares) * (len(shares) - 1) // 2
     if not pairs:
@@ -154,21 +155,18 @@ def furthest_apart(shares: pd.Series, images: pd.Series, same_networks: bool) ->
     most, least = means.idxmax(), means.idxmin()
     apart = means[most] - means[least]
     bounds = newcombe(*((means[of], low[of], high[of]) for of in (most, least)))
-    reach, runs = 0.0, by_run.shape[1]
-    if runs > 1:
-        left = by_run - by_run.mean(axis=1, keepdims=True)
-        freedom = len(shares) * (runs - 1)
-        if same_networks:
-            left -= left.mean(axis=0)
-            freedom -= runs - 1
-        reach = stdtrit(freedom, 1 - alpha / 2) * (2 * (left**2).sum() / freedom / runs) ** 0.5
-    return {
-        "apart": apart,
-        "low": max(apart - np.hypot(apart - bounds[0], reach), -1.0),
-        "high": min(apart + np.hypot(bounds[1] - apart, reach), 1.0),
-        "least_at": int(least),
-        "most_at": int(most),
-    }
+    found = {"apart": apart, "low": None, "high": None, "least_at": int(least), "most_at": int(most)}
+    runs = by_run.shape[1]
+    if runs == 1:
+        return found
+    left = by_run - by_run.mean(axis=1, keepdims=True)
+    freedom = len(shares) * (runs - 1)
+    if same_networks:
+        left -= left.mean(axis=0)
+        freedom -= runs - 1
+    reach = stdtrit(freedom, 1 - alpha / 2) * (2 * (left**2).sum() / freedom / runs) ** 0.5
+    low, high = apart - np.hypot(apart - bounds[0], reach), apart + np.hypot(bounds[1] - apart, reach)
+    return found | {"low": max(low, -1.0), "high": min(high, 1.0)}
 
 
 def bias_by_density(table: pd.DataFrame) -> dict[str, dict]:

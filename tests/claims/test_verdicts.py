@@ -114,6 +114,8 @@ def test_one_run_more_lies_in_a_wider_interval_than_the_mean(written):
     number = measure(Measure(file="runs.json", value="x", runs=5), LAPTOP)
     assert number.high == pytest.approx(runs.mean() + reach * (1 + 1 / 5) ** 0.5)
     assert number.low == pytest.approx(runs.mean() - reach * (1 + 1 / 5) ** 0.5)
+    with pytest.raises(UnmeasuredError, match="one training run"):
+        measure(Measure(file="runs.json", value="x", runs=1), LAPTOP)
 
 
 def test_one_run_more_where_the_interval_covers_images_only(written):

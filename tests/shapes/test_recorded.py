@@ -82,6 +82,11 @@ def test_one_network_has_its_numbers_and_says_what_the_others_are_needed_for(mad
         measure(asked, run)
     with pytest.raises(UnmeasuredError, match="needs all networks; not there: M10"):
         measure(Measure(file="metrics/shapes.json", value="own_test_accuracy.mean"), run)
+    one_run = numbers["bias"]["M50"]["density_10"]
+    assert (one_run["low"], one_run["high"]) == (None, None)  # images alone do not say what another run would give
+    margin = {"network": 50, "density": 10, "margin": -4}
+    with pytest.raises(UnmeasuredError, match="one training run"):
+        measure(Measure(file="plots/shapes/margins.json", where=margin, value="circle", runs="runs"), run)
     for picture in ("accuracy_table", "margins", "psychometric", "bias"):
         assert (FOLDER / f"{picture}.png").stat().st_size > 1000
 

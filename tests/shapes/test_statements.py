@@ -113,9 +113,12 @@ def test_a_network_may_be_biased_both_ways():
         (90, 50): 0,
         (90, 100): 1,
     }
-    found = bias_by_density(table)
+    one_run = {"apart": pytest.approx(0.85), "low": None, "high": None, "least_at": 10, "most_at": 100}
+    assert bias_by_density(table)["M90"] == one_run  # what another would give is not known
+    found = bias_by_density(table.assign(circle_by_run=[2 * shares for shares in table["circle_by_run"]]))
     assert found["M90"].items() >= {"apart": pytest.approx(0.85), "least_at": 10, "most_at": 100}.items()
-    # Newcombe's interval of 190/200 - 20/200, its Wilson bounds at 1 - 0.05 / 3 since any of three pairs might be it
+    # of two runs that are alike, Newcombe's interval of 190/200 - 20/200; its Wilson bounds are at 1 - 0.05 / 3, since
+    # any of three pairs might be it
     most = binomtest(190, 200).proportion_ci(1 - 0.05 / 3, method="wilson")
     least = binomtest(20, 200).proportion_ci(1 - 0.05 / 3, method="wilson")
     assert found["M90"]["low"] == pytest.approx(0.85 - np.hypot(0.95 - most.low, least.high - 0.1))
@@ -125,11 +128,13 @@ def test_a_network_may_be_biased_both_ways():
 
 
 def test_accuracies_by_training_density_differ_where_even_the_chosen_pair_does():
-    table = accuracies({(10, 10): 0.7, (20, 20): 0.8, (30, 30): 0.9, (10, 30): 0.1}).assign(images=1000)
+    run = {(10, 10): 0.7, (20, 20): 0.8, (30, 30): 0.9, (10, 30): 0.1}
+    assert own_accuracy_by_training_density(accuracies(run))["low"] is None
+    table = accuracies(run, run).assign(images=1000)
     found = own_accuracy_by_training_density(table)
     assert (found["apart"], found["least_at"], found["most_at"]) == (pytest.approx(0.2), 10, 30)
     assert 0.15 < found["low"] < 0.2 < found["high"] < 0.25
-    alike = accuracies({(10, 10): 0.80, (20, 20): 0.82, (30, 30): 0.81})
+    alike = accuracies(*2 * [{(10, 10): 0.80, (20, 20): 0.82, (30, 30): 0.81}])
     assert own_accuracy_by_training_density(alike.assign(images=1000))["low"] < 0
 
 
