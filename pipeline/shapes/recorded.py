@@ -61,12 +61,13 @@ class Kept:
             raise UserError(
                 f"{folder}: has the files {', '.join(self.provenance.files)}; --keep {folder.name} would keep others"
             )
-        decisions, _, curve, metrics = (folder / self.provenance.files[file] for file in files_of(self.network))
+        decisions, epochs, curve, metrics = (folder / self.provenance.files[file] for file in files_of(self.network))
         self.trials = read_predictions([decisions])
         if set(map(str, self.trials["observer"])) != {self.network.name}:
             raise UserError(f"{decisions}: decisions of {', '.join(self.trials['observer'].unique())}")
         self.curve = pd.read_csv(curve)
         self.epochs = [epoch["test_accuracy"] for epoch in json.loads(metrics.read_text())["epochs"]]
+        self.epoch_answers = pd.read_parquet(epochs)
         own = self.trials[self.trials["condition"].astype(str) == split_name(self.network.density, "test")]
         accuracy = own["correct"].astype("Float64").fillna(0.5).mean()
         if abs(accuracy - self.epochs[-1]) > ALIKE:
@@ -84,8 +85,27 @@ def kept_networks(folder: Path, params: Params) -> list[Kept]:
     return sorted(found, key=lambda one: (one.network.density, one.network.run))
 
 
+def with_4_more_squares(answers: pd.DataFrame) -> list[dict]:
+    """Share of 'circle' after each epoch, as saved and with statistics estimated anew, by the margin set's density.
+
+    answers: a network's, as `EpochRecord.table` has them.
+    """
+    asked = answers[answers["circles"] - answers["squares"] == -4]
+    asked = asked[asked["condition"].astype(str).str.startswith("margins/")]
+    density = asked["condition"].astype(str).str.split("/").str[1].str.replace("-", "_")
+    circle = (asked["logit_difference"] > 0).groupby([asked["epoch"], asked["reading"].astype(str), density]).mean()
+    return [
+        {"epoch": int(epoch)}
+        | {
+            reading.replace(" ", "_").replace("-", "_"): shares.droplevel([0, 1]).to_dict()
+            for reading, shares in of_epoch.groupby(level=1)
+        }
+        for epoch, of_epoch in circle.groupby(level=0)
+    ]
+
+
 def evaluate(networks: list[Kept], params: Params) -> tuple[dict, dict[str, pd.DataFrame]]:
-    """`evaluated`, of the runs that all these networks have; 'recorded' names the networks."""
+    """`evaluated`, of the runs that all these networks have; 'recorded' names them, and their epochs are beside it."""
     densities = sorted({one.network.density for one in networks})
     runs = set.intersection(*({one.network.run for one in networks if one.network.density == of} for of in densities))
     used = [one for one in networks if one.network.run in runs]
@@ -99,7 +119,9 @@ def evaluate(networks: list[Kept], params: Params) -> tuple[dict, dict[str, pd.D
         {of: [one.epochs for one in used if one.network.density == of] for of in densities},
         params,
     )
-    return {"recorded": [one.network.name for one in used]} | numbers, tables
+    by_epoch = {one.network.name: with_4_more_squares(one.epoch_answers) for one in used}
+    recorded = {"recorded": list(by_epoch), "answered_circle_with_4_more_squares_by_epoch": by_epoch}
+    return recorded | numbers, tables
 
 
 def as_written(contents: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,16 @@ def make(network: Network, rightly: int) -> None:
     write_predictions(network.decisions, pd.concat(tables, ignore_index=True).assign(**dataclasses.asdict(network)))
     for path in (network.epochs, network.curve, network.training_metrics):
         path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"epoch": [1]}).to_parquet(network.epochs)
+    pd.DataFrame(
+        {
+            "epoch": [1, 1, 1, 2, 2],
+            "reading": ["as saved", "as saved", "re-estimated", "as saved", "re-estimated"],
+            "condition": [*[margin_name(10, -4)] * 4, margin_name(10, 4)],
+            "circles": [6, 6, 6, 6, 14],
+            "squares": 10,
+            "logit_difference": [0.5, -0.5, 1.0, -1.0, 1.0],
+        }
+    ).to_parquet(network.epochs)
     steps = {"network": network.density, "run": network.run, "images_seen": [16, 32, 48, 64], "accuracy": 0.5}
     pd.DataFrame({**steps, "loss": [1.0, 0.7, 0.6, 0.5]}).to_csv(network.curve, index=False)
     network.training_metrics.write_text(json.dumps({"epochs": [{"test_accuracy": rightly / 10}]}))
@@ -73,6 +82,12 @@ def test_one_network_has_its_numbers_and_says_what_the_others_are_needed_for(mad
     assert numbers["own_test_accuracy"]["M50"] == pytest.approx(0.7)
     # 7 of 10 answers are right: 'square' with four more squares, and 'circle' with four more circles
     assert numbers["answered_circle_with_4_more_squares"]["M50"]["density_10"] == pytest.approx(0.3)
+    assert numbers["answered_circle_with_4_more_squares_by_epoch"] == {
+        "M50-run0": [
+            {"epoch": 1, "as_saved": {"density_10": 0.5}, "re_estimated": {"density_10": 1.0}},
+            {"epoch": 2, "as_saved": {"density_10": 0.0}},
+        ]
+    }
     cells = read("plots.shapes.accuracy.json")
     assert [(cell["network"], cell["test"], cell["accuracy"]) for cell in cells] == [(50, 10, 0.7), (50, 50, 0.7)]
     (run,) = recorded_runs()
@@ -100,6 +115,7 @@ def test_all_networks_have_the_numbers_that_the_stage_writes(made):
     evaluate.main()
     numbers = read("metrics.shapes.json")
     assert numbers.pop("recorded") == ["M10-run0", "M50-run0"]
+    assert numbers.pop("answered_circle_with_4_more_squares_by_epoch").keys() == {"M10-run0", "M50-run0"}
     assert numbers == json.loads(Path("metrics/shapes.json").read_text())
     for table in ("accuracy", "margins", "bias", "curves"):
         assert read(f"plots.shapes.{table}.json") == json.loads(Path(f"plots/shapes/{table}.json").read_text())
