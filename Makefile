@@ -2,7 +2,7 @@
 #              RAY=auto: on the Ray cluster that this machine belongs to, or an address
 # make test    set up what is missing, then run the tests
 # make fetch   get the published inputs of sources.yaml, and say what is missing and what runs without it
-# make review  BASE=main NEW=workspace: what changed between two revisions, as review/index.html
+# make review  what changed since the last commit, as review/index.html; BASE=main NEW=modal: between two revisions
 # make docs    build README and docs/ as a site, site/index.html; set up what is missing for it
 # make lock    write constraints.txt anew from requirements.txt (after changing a pin)
 # make help    say this

@@ -92,7 +92,7 @@ def margin_curves(margins: pd.DataFrame, folder: Path = PLOTS) -> None:
     """Fig. 3: accuracy by margin for three networks, and below it what they answer."""
     networks = sorted({nearest(margins["network"].unique().tolist(), wanted) for wanted in SHOWN})
     options = {"nrows": 2, "ncols": len(networks), "sharex": True, "sharey": True, "squeeze": False}
-    with figure(folder / "margins.png", figsize=(3.6 * len(networks), 6.3), **options) as (drawing, axes):
+    with figure(folder / "margins.png", figsize=(max(3.6 * len(networks), 6), 6.3), **options) as (drawing, axes):
         drawing.suptitle("Accuracy and answers by margin, mean of runs, with 95% intervals", fontsize=11)
         for column, network in enumerate(networks):
             for row, name in enumerate(("accuracy", "circle")):
@@ -121,7 +121,7 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame, folder: Pa
     rows = -(-len(networks) // columns)
     options = {"nrows": rows, "ncols": columns, "sharex": True, "sharey": True, "squeeze": False}
     fine = np.linspace(margins["margin"].min(), margins["margin"].max(), 200)
-    with figure(folder / "psychometric.png", figsize=(3.4 * columns, 2.6 * rows + 0.9), **options) as (drawing, axes):
+    with figure(folder / "psychometric.png", figsize=(max(3.4 * columns, 6), 2.6 * rows + 0.9), **options) as (drawing, axes):
         for ax in axes.flat[len(networks) :]:
             ax.axis("off")
         for ax, network in zip(axes.flat, networks, strict=False):
