@@ -121,7 +121,8 @@ def psychometric_functions(margins: pd.DataFrame, bias: pd.DataFrame, folder: Pa
     rows = -(-len(networks) // columns)
     options = {"nrows": rows, "ncols": columns, "sharex": True, "sharey": True, "squeeze": False}
     fine = np.linspace(margins["margin"].min(), margins["margin"].max(), 200)
-    with figure(folder / "psychometric.png", figsize=(max(3.4 * columns, 6), 2.6 * rows + 0.9), **options) as (drawing, axes):
+    size = max(3.4 * columns, 6), 2.6 * rows + 0.9
+    with figure(folder / "psychometric.png", figsize=size, **options) as (drawing, axes):
         for ax in axes.flat[len(networks) :]:
             ax.axis("off")
         for ax, network in zip(axes.flat, networks, strict=False):
