@@ -71,25 +71,32 @@ def test_the_jackknife_of_a_mean_is_students_interval():
     assert jackknifed(lambda places: float(values[places].mean()), 2) == {"value": 0.2, "low": None, "high": None}
 
 
-RUNS, IMAGES, CASES, IMAGES_SD = 3, 100, 2000, 1.5
+RUNS, IMAGES, CASES = 3, 100, 2000
+# the noise of answers is taken out of the variance of three runs: what is left is no longer Student's with two degrees
+TOO_SHORT = pytest.mark.xfail(reason="90 to 91% where images differ little and runs much", strict=True)
 
 
-@pytest.mark.parametrize("runs_sd", [0.0, 0.1, 0.3, 1.0])
-def test_planted_variance_of_runs_and_images_is_covered(runs_sd):
+@pytest.mark.parametrize(
+    ("images_sd", "runs_sd"),
+    [
+        *((1.5, 0.0), (1.5, 0.1), (1.5, 0.3), (1.5, 1.0), (0.3, 0.0)),
+        *(pytest.param(0.3, runs_sd, marks=TOO_SHORT) for runs_sd in (0.3, 0.5)),
+    ],
+)
+def test_planted_variance_of_runs_and_images_is_covered(images_sd, runs_sd):
     """Networks answer with probability expit(1 + run + image), normal both: 95% intervals cover 93 to 97%.
 
     The share's is Wilson's where runs do not differ, and so up to 98%. The standard error of 2,000 cases is 0.5%.
     """
     rng = np.random.default_rng(0)
     grid = norm.ppf((np.arange(20_000) + 0.5) / 20_000)
-    truth = expit(1 + np.hypot(runs_sd, IMAGES_SD) * grid).mean()
+    truth = expit(1 + np.hypot(runs_sd, images_sd) * grid).mean()
     covered = {"mean": 0, "share": 0}
     for _ in range(CASES):
-        logits = 1 + rng.normal(0, runs_sd, (RUNS, 1)) + rng.normal(0, IMAGES_SD, (1, IMAGES))
+        logits = 1 + rng.normal(0, runs_sd, (RUNS, 1)) + rng.normal(0, images_sd, (1, IMAGES))
         answers = (rng.random((RUNS, IMAGES)) < expit(logits)).astype(float)
         mean, (_, low, high) = over_runs_and_images(answers), share_over_runs(answers)
         covered["mean"] += mean["low"] <= truth <= mean["high"]
         covered["share"] += low <= truth <= high
     assert 0.93 - 0.01 <= covered["mean"] / CASES <= 0.97 + 0.01, covered
     assert 0.93 - 0.01 <= covered["share"] / CASES <= 0.97 + 0.01, covered
-    print(runs_sd, covered)
