@@ -190,7 +190,7 @@ def test_recorded_verdicts_that_are_none_are_an_error(tmp_path):
     folder = tmp_path / "laptop/odd"
     folder.mkdir(parents=True)
     (folder / "claims.json").write_text('{"claims": ["a"]}')
-    with pytest.raises(UserError, match=r"laptop/odd/claims.json: no verdicts"):
+    with pytest.raises(UserError, match=r"laptop/odd/claims.json: not a metrics/claims.json"):
         other_runs(tmp_path)
     (folder / "claims.json").write_text('{"claims": {"a/b": {"verdict": "reproduced"}}}')
     assert [(each.name, each.verdicts) for each in other_runs(tmp_path)] == [("odd", {"a/b": "reproduced"})]
