@@ -27,7 +27,7 @@ from pipeline.params import Params, load_params
 from pipeline.predictions import read_predictions
 from pipeline.shapes import figures
 from pipeline.shapes.evaluate import evaluated
-from pipeline.shapes.paths import METRICS, PLOTS, Network, split_name
+from pipeline.shapes.paths import METRICS, PLOTS, Network, margin_name, split_name
 from pipeline.stage import UserError, run, write_bytes, write_json
 
 ALIKE = 0.01  # by which accuracies of the same images may differ that were predicted in other batches
@@ -85,22 +85,21 @@ def kept_networks(folder: Path, params: Params) -> list[Kept]:
     return sorted(found, key=lambda one: (one.network.density, one.network.run))
 
 
-def with_4_more_squares(answers: pd.DataFrame) -> list[dict]:
+def with_4_more_squares(answers: pd.DataFrame, densities: list[int]) -> list[dict]:
     """Share of 'circle' after each epoch, as saved and with statistics estimated anew, by the margin set's density.
 
-    answers: a network's, as `EpochRecord.table` has them.
+    answers: a network's, as `EpochRecord.table` has them. densities: of the margin sets.
     """
-    asked = answers[answers["circles"] - answers["squares"] == -4]
-    asked = asked[asked["condition"].astype(str).str.startswith("margins/")]
-    density = asked["condition"].astype(str).str.split("/").str[1].str.replace("-", "_")
-    circle = (asked["logit_difference"] > 0).groupby([asked["epoch"], asked["reading"].astype(str), density]).mean()
+    density = answers["condition"].astype(str).map({margin_name(of, -4): f"density_{of}" for of in densities})
+    circle = answers["logit_difference"] > 0
+    shares = circle.groupby([answers["epoch"], answers["reading"].astype(str), density]).mean()
     return [
         {"epoch": int(epoch)}
         | {
-            reading.replace(" ", "_").replace("-", "_"): shares.droplevel([0, 1]).to_dict()
-            for reading, shares in of_epoch.groupby(level=1)
+            reading.replace(" ", "_").replace("-", "_"): of_reading.droplevel([0, 1]).to_dict()
+            for reading, of_reading in of_epoch.groupby(level=1)
         }
-        for epoch, of_epoch in circle.groupby(level=0)
+        for epoch, of_epoch in shares.groupby(level=0)
     ]
 
 
@@ -119,7 +118,8 @@ def evaluate(networks: list[Kept], params: Params) -> tuple[dict, dict[str, pd.D
         {of: [one.epochs for one in used if one.network.density == of] for of in densities},
         params,
     )
-    by_epoch = {one.network.name: with_4_more_squares(one.epoch_answers) for one in used}
+    of_sets = params.shapes.margin_densities
+    by_epoch = {one.network.name: with_4_more_squares(one.epoch_answers, of_sets) for one in used}
     recorded = {"recorded": list(by_epoch), "answered_circle_with_4_more_squares_by_epoch": by_epoch}
     return recorded | numbers, tables
 
